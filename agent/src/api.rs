@@ -1,0 +1,113 @@
+//! The types of the debug API (JSON on the admin listener), shared by the server and the command line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a pod's start stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    Starting,
+    Started,
+    Failed,
+    Terminating,
+    Gone,
+}
+
+/// The slowest entry of a pod's start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slowest {
+    pub name: String,
+    pub seconds: f64,
+}
+
+/// A line of `GET /api/v1/pods`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodSummary {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub state: PodState,
+    /// RFC 3339, UTC, nanoseconds.
+    pub started_at: String,
+    pub duration_seconds: f64,
+    /// The part of the start that cri, csi, dra, device, exec and wait entries cover; 0 to 1.
+    pub accounted_ratio: f64,
+    pub slowest: Option<Slowest>,
+}
+
+/// `GET /api/v1/pods/{namespace}/{name}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodTimeline {
+    #[serde(flatten)]
+    pub summary: PodSummary,
+    pub entries: Vec<Entry>,
+}
+
+/// What an entry of a timeline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    Sync,
+    Cri,
+    Csi,
+    Dra,
+    Device,
+    Exec,
+    Wait,
+    Gap,
+}
+
+/// What an entry is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntrySource {
+    Otlp,
+    Wire,
+    Exec,
+}
+
+/// One bar of a pod's waterfall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: String,
+    pub kind: EntryKind,
+    pub source: EntrySource,
+    pub start_unix_nano: u64,
+    pub end_unix_nano: u64,
+    pub depth: u32,
+    pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+/// The pod of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodName {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A call of `GET /api/v1/calls`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallEntry {
+    pub connection: u64,
+    pub stream: u32,
+    /// `package.Service/Method`; null while unnamed.
+    pub method: Option<String>,
+    /// `wire`, `learned` or `unknown`.
+    pub naming: String,
+    /// The whole header value.
+    pub traceparent: Option<String>,
+    /// gRPC status code; null while unknown.
+    pub status: Option<u8>,
+    pub pod: Option<PodName>,
+    pub sandbox_id: Option<String>,
+    pub container_id: Option<String>,
+    pub request_wait_ns: Option<u64>,
+    pub handling_ns: Option<u64>,
+    pub response_send_ns: Option<u64>,
+    pub response_wait_ns: Option<u64>,
+    pub client_pid: Option<u32>,
+    pub server_pid: Option<u32>,
+}
