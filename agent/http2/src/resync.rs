@@ -59,7 +59,8 @@ pub fn is_plausible(header: &FrameHeader, max_frame_bytes: u32) -> bool {
         FrameType::Headers => header.length == 0,
         _ => false,
     };
-    let of_push = header.frame_type == FrameType::PushPromise || (header.stream_id != 0 && header.stream_id % 2 == 0);
+    let of_push =
+        header.frame_type == FrameType::PushPromise || (header.stream_id != 0 && header.stream_id.is_multiple_of(2));
     header.validate(max_frame_bytes).is_ok()
         && !matches!(header.frame_type, FrameType::Unknown(_))
         && !header.reserved

@@ -8,17 +8,15 @@
 use std::fmt;
 
 use super::Endpoint;
+use super::control::{AnnouncedTable, be_u32, kept_bytes};
 use super::data::DataFrame;
 use super::event::{Event, HeadersLost, Settings};
 use super::streams::Streams;
 use crate::blocks::{self, HeaderBlock, HeaderBlocks};
 use crate::frame::{FrameHeader, FrameReader, FrameType, PaddingError, ReadError, Step, flag};
 use crate::hpack::{self, Decoder, HeaderList};
-use crate::limits::{DEFAULT_FRAME_BYTES, DEFAULT_TABLE_BYTES, MAX_BLOCK_BYTES, MAX_SETTINGS};
+use crate::limits::{DEFAULT_FRAME_BYTES, DEFAULT_TABLE_BYTES, MAX_SETTINGS};
 use crate::resync::Resync;
-
-/// Octets of a header frame that may surround its [`MAX_BLOCK_BYTES`]: pad length, priority, padding.
-const AROUND_FRAGMENT_BYTES: usize = 1 + 5 + 255;
 
 /// Reads what one end sends.
 #[derive(Debug)]
@@ -48,13 +46,6 @@ struct Frame {
     header: FrameHeader,
     offset: u64,
     data: Option<DataFrame>,
-}
-
-/// Table sizes that the other side announced and this one has not acknowledged yet.
-#[derive(Debug, Default)]
-struct AnnouncedTable {
-    unacknowledged: u32,
-    latest_bytes: Option<usize>,
 }
 
 /// Why nothing can be read in this direction until [`Direction::lose_track`].
@@ -179,9 +170,8 @@ impl Direction {
                 if let Some(max_bytes) = settings.max_frame_bytes {
                     self.frames.set_max_frame_bytes(max_bytes.max(self.frames.max_frame_bytes()));
                 }
-                self.announced.unacknowledged += 1;
+                self.announced.announce(settings.header_table_bytes);
                 if let Some(table_bytes) = settings.header_table_bytes {
-                    self.announced.latest_bytes = Some(table_bytes as usize);
                     // Until it is acknowledged both the old and the new size may be in use.
                     self.decoder.set_size_limit_bytes(self.decoder.size_limit_bytes().max(table_bytes as usize));
                 }
@@ -370,32 +360,6 @@ impl Direction {
         }
         on_event(Event::HeadersLost { stream_id, frame_offset, end_stream, reason });
     }
-}
-
-impl AnnouncedTable {
-    /// The size that holds from now on, once nothing is left to acknowledge.
-    fn acknowledge(&mut self) -> Option<usize> {
-        self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        if self.unacknowledged == 0 { self.latest_bytes.take() } else { None }
-    }
-}
-
-/// Octets of a payload that are kept until the frame is whole. DATA is handed through; what is not looked at is not kept.
-fn kept_bytes(frame_type: FrameType) -> usize {
-    match frame_type {
-        FrameType::Headers | FrameType::PushPromise | FrameType::Continuation => {
-            MAX_BLOCK_BYTES + AROUND_FRAGMENT_BYTES
-        }
-        FrameType::Settings => MAX_SETTINGS * Settings::PARAMETER_LEN,
-        FrameType::RstStream => 4,
-        FrameType::GoAway => 8,
-        _ => 0,
-    }
-}
-
-/// A big-endian number in a payload whose length [`FrameHeader::validate`] has checked.
-fn be_u32(payload: &[u8], at: usize) -> u32 {
-    payload.get(at..).and_then(<[u8]>::first_chunk::<4>).map_or(0, |octets| u32::from_be_bytes(*octets))
 }
 
 impl fmt::Display for DirectionError {

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::blocks::BlockError;
 use crate::hpack::{DecodeError, HeaderList};
-use crate::limits::MAX_SETTINGS;
 
 /// Something that the bytes of one direction completed. Offsets count the octets of that direction from 0; `frame_offset`
 /// is that of the frame's 9-octet header (for a header block its first frame's).
@@ -101,29 +100,6 @@ pub struct Settings {
     pub header_table_bytes: Option<u32>,
     /// SETTINGS_MAX_FRAME_SIZE: octets of payload that the other side may put into a frame.
     pub max_frame_bytes: Option<u32>,
-}
-
-impl Settings {
-    const HEADER_TABLE_SIZE: u16 = 0x01;
-    const MAX_FRAME_SIZE: u16 = 0x05;
-
-    /// Octets of one parameter.
-    pub(super) const PARAMETER_LEN: usize = 6;
-
-    /// Reads at most [`MAX_SETTINGS`] parameters; of repeated ones the last holds (RFC 9113 §6.5.3).
-    pub(super) fn parse(payload: &[u8]) -> Self {
-        let mut settings = Self::default();
-        for parameter in payload.chunks_exact(Self::PARAMETER_LEN).take(MAX_SETTINGS) {
-            let identifier = u16::from_be_bytes([parameter[0], parameter[1]]);
-            let value = u32::from_be_bytes([parameter[2], parameter[3], parameter[4], parameter[5]]);
-            match identifier {
-                Self::HEADER_TABLE_SIZE => settings.header_table_bytes = Some(value),
-                Self::MAX_FRAME_SIZE => settings.max_frame_bytes = Some(value),
-                _ => {}
-            }
-        }
-        settings
-    }
 }
 
 impl fmt::Display for HeadersLost {

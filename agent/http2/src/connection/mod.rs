@@ -3,6 +3,7 @@
 //! Feed the bytes in an order in which they can have been sent: a SETTINGS frame before what the other side sends because of
 //! it. Flow control, PING and PRIORITY say nothing about calls and are passed over.
 
+mod control;
 mod data;
 mod direction;
 mod event;

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn lengths_and_streams_of_each_type() {
-        let cases: [(u8, u8, u32, u32, Result<(), Invalid>); 20] = [
+        for (octet, flags, length, stream_id, expected) in [
             (0, 0, 0, 1, Ok(())),
             (0, 0, 16384, 1, Ok(())),
             (0, 0, 16385, 1, Err(Invalid::TooLong)),
@@ -199,8 +199,7 @@ mod tests {
             (8, 0, 4, 9, Ok(())),
             (9, 0, 4, 0, Err(Invalid::StreamId)),
             (77, 0xff, 3, 0, Ok(())),
-        ];
-        for (octet, flags, length, stream_id, expected) in cases {
+        ] {
             let frame_type = FrameType::from_octet(octet);
             let header = FrameHeader { length, frame_type, flags, reserved: false, stream_id };
             assert_eq!(header.validate(16384), expected, "{header:?}");

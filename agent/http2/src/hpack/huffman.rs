@@ -205,7 +205,7 @@ mod tests {
     fn encoded_alone(symbol: usize) -> Vec<u8> {
         let bits = u32::from(CODE_BITS[symbol]);
         let padded_bits = bits.next_multiple_of(8);
-        let code = (u64::from(CODES[symbol]) + 1 << (padded_bits - bits)) - 1;
+        let code = ((u64::from(CODES[symbol]) + 1) << (padded_bits - bits)) - 1;
         code.to_be_bytes()[8 - padded_bits as usize / 8..].to_vec()
     }
 
