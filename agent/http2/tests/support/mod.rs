@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod encoder;
+pub(crate) mod frames;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
