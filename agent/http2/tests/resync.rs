@@ -17,8 +17,8 @@ fn from_any_octet_of_the_recordings_the_next_frame_is_found() {
             let octets = recording.sent_by(sender);
             let frames = frame_offsets(octets, sender);
             let last_provable = frames[frames.len() - RESYNC_CHAIN as usize];
-            // Of the long recordings a spread; 97 is prime, so joins fall on every part of a frame.
-            for join in (0..octets.len()).step_by(if octets.len() > 100_000 { 97 } else { 7 }) {
+            // A spread; the steps are prime, so that joins fall on every part of a frame.
+            for join in (0..octets.len()).step_by(if octets.len() > 100_000 { 211 } else { 37 }) {
                 let next_frame = frames.iter().copied().find(|frame| *frame >= join);
                 let expected = next_frame.filter(|frame| *frame <= last_provable);
                 let found = resync::find(&octets[join..], DEFAULT_FRAME_BYTES).map(|at| at + join);
