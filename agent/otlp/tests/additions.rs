@@ -35,7 +35,7 @@ proptest! {
     ) {
         let bytes = Bytes::from(tree.encode());
         let request = TraceRequest::parse(bytes).unwrap();
-        let mut expected = tree.clone();
+        let mut expected = tree;
         let made = make(&request, &additions, &mut expected);
         prop_assert_eq!(request.encode(&made), expected.encode());
     }
@@ -47,7 +47,7 @@ proptest! {
         padding in 0..8_usize,
     ) {
         let request = TraceRequest::parse(Bytes::from(tree.encode_padded(padding))).unwrap();
-        let mut expected = tree.clone();
+        let mut expected = tree;
         let made = make(&request, &additions, &mut expected);
         let encoded = request.encode(&made);
         prop_assert_eq!(
