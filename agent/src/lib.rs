@@ -19,6 +19,7 @@
 pub mod config;
 
 pub mod batch;
+pub mod budget;
 pub mod call;
 pub mod exec;
 pub mod pod;
