@@ -157,6 +157,13 @@ impl Reservation {
         Self { budget: self.budget.clone(), bytes, queued: self.queued, spans }
     }
 
+    /// Makes one reservation of two. Both must be of one budget and both queued, or neither.
+    pub fn absorb(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.budget.shared, &other.budget.shared) && self.queued == other.queued);
+        self.bytes += std::mem::take(&mut other.bytes);
+        self.spans += std::mem::take(&mut other.spans);
+    }
+
     pub fn spans(&self) -> u64 {
         self.spans
     }
@@ -213,6 +220,7 @@ mod tests {
         Spans(u64),
         Queue,
         Split(usize, u64),
+        Absorb,
         Drop,
     }
 
@@ -224,6 +232,7 @@ mod tests {
             (0..100u64).prop_map(Step::Spans),
             Just(Step::Queue),
             (0..5_000usize, 0..100u64).prop_map(|(bytes, spans)| Step::Split(bytes, spans)),
+            Just(Step::Absorb),
             Just(Step::Drop),
         ]
     }
@@ -243,6 +252,13 @@ mod tests {
                     (Step::Split(bytes, spans), Some(last)) => {
                         let part = last.split_off(bytes, spans);
                         live.push(part);
+                    }
+                    (Step::Absorb, Some(last)) => {
+                        let queued = last.queued;
+                        let last = live.pop().expect("there is a last one");
+                        if let Some(other) = live.iter_mut().find(|one| one.queued == queued) {
+                            other.absorb(last);
+                        }
                     }
                     (Step::Drop, Some(_)) => drop(live.pop()),
                     (_, None) => {}

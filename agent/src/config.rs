@@ -83,6 +83,8 @@ pub struct Export {
     /// A batch is sent when it holds this many spans or `batch_delay` has passed.
     pub batch_spans: usize,
     pub batch_delay: Duration,
+    /// How long the agent goes on sending what it holds after it was told to stop.
+    pub drain_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -143,6 +145,7 @@ impl Default for Export {
             queue_bytes: 32 << 20,
             batch_spans: 512,
             batch_delay: Duration::from_millis(200),
+            drain_timeout: Duration::from_secs(20), // Kubernetes kills after 30 s
         }
     }
 }
