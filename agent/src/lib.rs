@@ -17,6 +17,7 @@
 //! [`exec::Exec`] (a process that the runtime started), each with the [`pod::Pod`] it belongs to.
 
 pub mod config;
+pub mod listen;
 
 pub mod batch;
 pub mod budget;

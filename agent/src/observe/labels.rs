@@ -94,9 +94,16 @@ labels! {
 labels! {
     /// What came of looking for the call of a client or server span.
     JoinResult as "result" {
-        Joined = "joined",
-        /// No call with this span's context was seen.
-        NoCall = "no_call",
+        JoinedClient = "joined_client",
+        JoinedServer = "joined_server",
+        /// A span that was joined before came again, as retries make them.
+        Duplicate = "duplicate",
+        /// Its key is a call's, but that call has another span already or another method.
+        Refused = "refused",
+        /// Its call is not known: probes not attached, events lost, or a socket that is not watched.
+        Missed = "missed",
+        /// A server span without a parent: its client sent no context.
+        Unlinked = "unlinked",
     }
 }
 

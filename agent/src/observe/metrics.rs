@@ -107,8 +107,8 @@ impl Metrics {
         self.shared.filtered.add(rule, spans);
     }
 
-    pub fn join(&self, result: JoinResult) {
-        self.shared.joins.add(result, 1);
+    pub fn joins(&self, result: JoinResult, spans: u64) {
+        self.shared.joins.add(result, spans);
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -231,7 +231,7 @@ mod tests {
             metrics.filtered(*rule, 1);
         }
         for result in JoinResult::ALL {
-            metrics.join(*result);
+            metrics.joins(*result, 1);
         }
         metrics.exported(9);
         let text = metrics.render();
@@ -244,7 +244,7 @@ mod tests {
             "spanlet_spans_filtered_total{rule=\"local\"} 1",
             "spanlet_spans_held 7",
             "spanlet_export_queue_bytes 1256",
-            "spanlet_joins_total{result=\"joined\"} 1",
+            "spanlet_joins_total{result=\"joined_client\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

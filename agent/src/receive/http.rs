@@ -10,16 +10,16 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use prost::Message as _;
 
 use super::intake::{Intake, Refused};
-use super::listen;
 use super::message::{Encoding, read_body};
 use super::{READ_TIMEOUT, RETRY_DELAY};
 use crate::batch::Source;
+use crate::listen::Tcp;
 use crate::observe::Refusal;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// Serves connections until `stop`, then lets requests under way end.
-pub(super) async fn serve(listener: listen::Tcp, intake: Intake, stop: impl Future<Output = ()> + Send + 'static) {
+pub(super) async fn serve(listener: Tcp, intake: Intake, stop: impl Future<Output = ()> + Send + 'static) {
     let router = Router::new().route("/v1/traces", post(export)).with_state(intake);
     let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
     if let Err(error) = served {

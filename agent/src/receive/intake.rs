@@ -57,6 +57,7 @@ impl Intake {
         if spans == 0 {
             return Ok(()); // the protocol wants success; there is nothing to forward
         }
+        reservation.grow_to(request.memory_bytes())?; // the index comes on top
         let place = self.queue.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => Refused::new(Refusal::QueueFull, "the agent's queue is full"),
             TrySendError::Closed(()) => Refused::new(Refusal::Stopping, "the agent is going down"),

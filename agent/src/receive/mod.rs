@@ -10,7 +10,6 @@
 mod grpc;
 mod http;
 mod intake;
-mod listen;
 mod message;
 
 use std::net::SocketAddr;
@@ -20,9 +19,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use intake::{Intake, Received};
-pub use listen::ListenError;
 
 use crate::config;
+use crate::listen::{ListenError, Tcp, Unix};
 
 /// How long a request may take to arrive. kubelet's SDK gives up after 10 s, so nobody waits for the answer any more.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +32,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Bound listeners, not yet served.
 #[derive(Debug)]
 pub struct Receiver {
-    grpc: Option<listen::Tcp>,
-    http: Option<listen::Tcp>,
-    unix: Option<listen::Unix>,
+    grpc: Option<Tcp>,
+    http: Option<Tcp>,
+    unix: Option<Unix>,
 }
 
 impl Receiver {
@@ -45,15 +44,15 @@ impl Receiver {
     /// [`ListenError`] names the listener, its address and how to find who holds it.
     pub async fn bind(config: &config::Receive) -> Result<Self, ListenError> {
         let grpc = match config.grpc_listen {
-            Some(address) => Some(listen::Tcp::bind("OTLP/gRPC", address).await?),
+            Some(address) => Some(Tcp::bind("OTLP/gRPC", address).await?),
             None => None,
         };
         let http = match config.http_listen {
-            Some(address) => Some(listen::Tcp::bind("OTLP/HTTP", address).await?),
+            Some(address) => Some(Tcp::bind("OTLP/HTTP", address).await?),
             None => None,
         };
         let unix = match &config.unix_listen {
-            Some(path) => Some(listen::Unix::bind("OTLP/gRPC", path)?),
+            Some(path) => Some(Unix::bind("OTLP/gRPC", path)?),
             None => None,
         };
         Ok(Self { grpc, http, unix })
@@ -61,12 +60,12 @@ impl Receiver {
 
     /// The bound address of OTLP/gRPC.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref().map(listen::Tcp::address)
+        self.grpc.as_ref().map(Tcp::address)
     }
 
     /// The bound address of OTLP/HTTP.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(listen::Tcp::address)
+        self.http.as_ref().map(Tcp::address)
     }
 
     /// Serves until `stop` becomes true, then finishes the requests that are under way.

@@ -28,14 +28,14 @@ pub enum ListenError {
 
 /// A bound TCP listener.
 #[derive(Debug)]
-pub(super) struct Tcp {
+pub(crate) struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// A bound unix listener; its file goes when it is dropped.
 #[derive(Debug)]
-pub(super) struct Unix {
+pub(crate) struct Unix {
     listener: UnixListener,
     _file: SocketFile,
 }
@@ -43,7 +43,7 @@ pub(super) struct Unix {
 // === impl Tcp ===
 
 impl Tcp {
-    pub(super) async fn bind(what: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
+    pub(crate) async fn bind(what: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::PortTaken { what, address },
             _ => ListenError::Listen { what, address: address.to_string(), source },
@@ -53,11 +53,11 @@ impl Tcp {
         Ok(Self { listener, address })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn incoming(self) -> impl Stream<Item = io::Result<TcpStream>> {
+    pub(crate) fn incoming(self) -> impl Stream<Item = io::Result<TcpStream>> {
         stream::unfold(self, |listener| async { Some((Ok(listener.accept_one().await.0), listener)) })
     }
 
@@ -94,7 +94,7 @@ impl axum::serve::Listener for Tcp {
 
 impl Unix {
     /// Binds `path`; a socket file that nobody serves any more is replaced.
-    pub(super) fn bind(what: &'static str, path: &Path) -> Result<Self, ListenError> {
+    pub(crate) fn bind(what: &'static str, path: &Path) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Listen { what, address: format!("unix:{}", path.display()), source };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -110,7 +110,7 @@ impl Unix {
         Ok(Self { listener, _file: SocketFile(path.to_owned()) })
     }
 
-    pub(super) fn incoming(self) -> impl Stream<Item = io::Result<UnixStream>> {
+    pub(crate) fn incoming(self) -> impl Stream<Item = io::Result<UnixStream>> {
         stream::unfold(self, |listener| async {
             loop {
                 match listener.listener.accept().await {
