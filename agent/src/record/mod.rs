@@ -28,14 +28,14 @@ mod step;
 mod timeline;
 mod unclaimed;
 
-use std::sync::Arc;
+use spanlet_otlp::Span;
 
 use crate::api::{CallEntry, PodSummary, PodTimeline};
 use crate::batch::Batch;
 use crate::call::CallEvent;
 use crate::config;
 use crate::exec::Exec;
-use crate::pod::{Owner, Pod};
+use crate::pod::Owner;
 
 use evidence::{CallSeen, ExecSeen, SpanRole};
 use names::Names;
@@ -44,7 +44,6 @@ use pod_record::{Piece, PodRecord};
 use pods::Pods;
 use pulls::Pulls;
 use recent::Recent;
-use span_reader::SpanReader;
 use step::Step;
 use unclaimed::{TraceId, Unclaimed};
 
@@ -106,22 +105,18 @@ impl Recorder {
 
     /// Takes in the spans of a request, after `enrich` has set their owners.
     pub fn batch(&mut self, batch: &Batch) {
-        let reader = SpanReader::new(&batch.request);
         // Calls and syncs first: they tell whose trace it is, and their children came before them in the request.
         for inner in [false, true] {
             for (index, span) in batch.request.spans().enumerate() {
-                let owner = batch.owners.get(index).and_then(Option::as_ref);
-                let Some(role) = reader.role(&span).filter(|role| (*role == SpanRole::Inner) == inner) else { continue };
-                let trace_id = span.trace_id();
-                let is_wanted = owner.is_some() || !inner || self.is_followed(&trace_id);
-                if !is_wanted {
-                    continue;
+                let role = span_reader::role(&span);
+                if (role == SpanRole::Inner) == inner {
+                    self.span(&span, role, batch.owners.get(index).and_then(Option::as_ref));
                 }
-                let seen = reader.read(&span, role, owner, &mut self.names);
-                self.file(Piece::Span(seen), owner, Some(trace_id), role == SpanRole::Sync);
-                if let Some((call, owner)) = batch.calls.get(index).and_then(Option::as_ref).zip(owner) {
-                    self.recent.set_pod(call.connection, call.stream, &owner.pod);
-                }
+            }
+        }
+        for (call, owner) in batch.calls.iter().zip(&batch.owners) {
+            if let (Some(call), Some(owner)) = (call, owner) {
+                self.recent.set_pod(call.connection, call.stream, &owner.pod);
             }
         }
         self.shrink();
@@ -178,6 +173,16 @@ impl Recorder {
         }
     }
 
+    /// Inner spans without an owner are wanted only below calls; apiserver sends them by the thousand.
+    fn span(&mut self, span: &Span<'_>, role: SpanRole, owner: Option<&Owner>) {
+        let trace_id = span.trace_id();
+        let is_followed = || self.unclaimed.holds(&trace_id) || self.pod_of(&trace_id).is_some();
+        if owner.is_some() || role != SpanRole::Inner || is_followed() {
+            let seen = span_reader::read(span, role, owner, &mut self.names);
+            self.file(Piece::Span(seen), owner, Some(trace_id), role == SpanRole::Sync);
+        }
+    }
+
     /// Puts a piece to the pod that it names, else to the pod of its trace, else aside. `claims` says that all of its
     /// trace is of one pod; a garbage collection or a poll is not.
     fn file(&mut self, piece: Piece, owner: Option<&Owner>, trace_id: Option<TraceId>, claims: bool) {
@@ -201,10 +206,6 @@ impl Recorder {
         self.unclaimed.pod_of(trace_id).filter(|pod| self.pods.contains(*pod))
     }
 
-    fn is_followed(&self, trace_id: &TraceId) -> bool {
-        self.unclaimed.holds(trace_id) || self.pod_of(trace_id).is_some()
-    }
-
     fn pulls(&self, now_ns: u64) -> Pulls {
         let of_pods = self.pods.iter().filter(|record| record.has_pull()).flat_map(|record: &PodRecord| {
             let calls = PodCalls::join(&record.evidence.calls, &record.evidence.spans);
@@ -226,10 +227,4 @@ impl Recorder {
         let others = self.bytes() - self.pods.bytes();
         self.pods.shrink(self.max_bytes.saturating_sub(others));
     }
-}
-
-/// The pod of an owner, for tests and callers that have none at hand.
-#[cfg(test)]
-fn owner(pod: &Arc<Pod>) -> Owner {
-    Owner { pod: Arc::clone(pod), container: None, source: "wire" }
 }

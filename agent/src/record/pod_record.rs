@@ -83,6 +83,12 @@ impl PodRecord {
         size_of::<Self>() + size_of::<Pod>() + attributes + names + self.evidence.struct_bytes() + self.heap_bytes
     }
 
+    pub(super) fn has_pull(&self) -> bool {
+        let is_pull = |method: &str| method.ends_with("/PullImage");
+        self.evidence.calls.iter().any(|call| call.method.as_deref().is_some_and(is_pull))
+            || self.evidence.spans.iter().any(|span| is_pull(&span.name))
+    }
+
     /// How many pieces were dropped.
     pub(super) fn add(&mut self, piece: Piece) -> u64 {
         let started_ns = piece.started_ns();
