@@ -35,7 +35,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &cli::run::Arguments) -> anyhow::Result<()> {
-    let config = Config::load(arguments.config.as_deref(), |name| std::env::var(name).ok()).map_err(cli::Error::from)?;
+    let config =
+        Config::load(arguments.config.as_deref(), |name| std::env::var(name).ok()).map_err(cli::Error::from)?;
     observe::start_logging(&config.log).map_err(anyhow::Error::from_boxed).context("start the log")?;
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -100,11 +100,7 @@ impl Pipeline {
         let worker = tokio::spawn(worker.run(received, questions, stopping));
 
         let (receiving, is_receiving) = watch::channel(true);
-        let (_, capture) = watch::channel(CaptureStatus {
-            state: CaptureState::Off,
-            mode: None,
-            reasons: Vec::new(),
-        });
+        let (_, capture) = watch::channel(CaptureStatus { state: CaptureState::Off, mode: None, reasons: Vec::new() });
         let subject = observe::Subject { metrics: metrics.clone(), queries, receiving: is_receiving, capture };
         let admin = tokio::spawn(admin.serve(subject));
 
