@@ -14,7 +14,7 @@ use self::frame::Frames;
 use self::plan::Plan;
 use crate::error::ParseError;
 use crate::index::TraceRequest;
-use crate::schema::number;
+use crate::schema::tag;
 use crate::wire::put_len;
 
 /// One encoded request with the spans of all: their concatenation, as the protobuf encoding merges messages.
@@ -78,11 +78,11 @@ impl Parts {
         let mut frame = frames.request.writer(request);
         for resource in &plan.resources {
             frame.put_until(request.resources[resource.resource].place, &mut out);
-            put_len(&mut out, number::REQUEST_RESOURCE_SPANS, resource.len);
+            put_len(&mut out, tag::REQUEST_RESOURCE_SPANS, resource.len);
             let mut frame = frames.resources[resource.resource].writer(request);
             for scope in &resource.scopes {
                 frame.put_until(request.scopes[scope.scope].place, &mut out);
-                put_len(&mut out, number::RESOURCE_SPANS_SCOPE_SPANS, scope.len);
+                put_len(&mut out, tag::RESOURCE_SPANS_SCOPE_SPANS, scope.len);
                 let mut frame = frames.scopes[scope.scope].writer(request);
                 for span in &request.spans[scope.spans.clone()] {
                     frame.put_until(span.place, &mut out);

@@ -1,8 +1,8 @@
 //! Reads attributes (`KeyValue`, `AnyValue`).
 
 use super::text;
-use crate::schema::number;
-use crate::wire::{Body, Content, Reader};
+use crate::schema::tag;
+use crate::wire::{Body, Reader};
 
 /// The value of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,12 +59,12 @@ impl<'a> Attributes<'a> {
     /// The next `KeyValue`.
     fn next_attribute(&mut self) -> Option<Reader<'a>> {
         loop {
-            if let Some(body) = self.fields.next_body(self.attributes) {
-                return Some(self.fields.nested(body));
+            if let Some(field) = self.fields.next_tagged(self.attributes) {
+                return Some(self.fields.nested(field.body));
             }
             let (messages, message) = self.messages.as_mut()?;
-            let body = messages.next_body(*message)?;
-            self.fields = messages.nested(body);
+            let field = messages.next_tagged(*message)?;
+            self.fields = messages.nested(field.body);
         }
     }
 }
@@ -103,8 +103,8 @@ impl<'a> Value<'a> {
 /// The key of a `KeyValue`: the last one given.
 fn key_of(mut attribute: Reader<'_>) -> &[u8] {
     let mut key: &[u8] = &[];
-    while let Some(body) = attribute.next_body(number::KEY_VALUE_KEY) {
-        key = attribute.slice(body);
+    while let Some(field) = attribute.next_tagged(tag::KEY_VALUE_KEY) {
+        key = attribute.slice(field.body);
     }
     key
 }
@@ -112,18 +112,16 @@ fn key_of(mut attribute: Reader<'_>) -> &[u8] {
 /// The value of a `KeyValue`: of its `AnyValue`s, the last member of the oneof that was set.
 fn value_of(mut attribute: Reader<'_>) -> Value<'_> {
     let mut value = Value::Other(&[]);
-    while let Some(body) = attribute.next_body(number::KEY_VALUE_VALUE) {
-        let mut members = attribute.nested(body);
+    while let Some(field) = attribute.next_tagged(tag::KEY_VALUE_VALUE) {
+        let mut members = attribute.nested(field.body);
         while let Some(member) = members.next_checked() {
-            value = match (member.number, member.content) {
-                (number::ANY_STRING, Content::Bytes(string)) => Value::Str(text(attribute.slice(string))),
-                (number::ANY_BOOL, Content::Varint(bool)) => Value::Bool(bool != 0),
-                (number::ANY_INT, Content::Varint(int)) => Value::Int(int.cast_signed()),
-                (number::ANY_DOUBLE, Content::Fixed64(bits)) => Value::Double(f64::from_bits(bits)),
-                (number::ANY_BYTES, Content::Bytes(bytes)) => Value::Bytes(attribute.slice(bytes)),
-                (number::ANY_ARRAY | number::ANY_KVLIST | number::ANY_STRING_INDEX, _) => {
-                    Value::Other(attribute.slice(body))
-                }
+            value = match member.tag {
+                tag::ANY_STRING => Value::Str(text(attribute.slice(member.body))),
+                tag::ANY_BOOL => Value::Bool(member.value != 0),
+                tag::ANY_INT => Value::Int(member.value.cast_signed()),
+                tag::ANY_DOUBLE => Value::Double(f64::from_bits(member.value)),
+                tag::ANY_BYTES => Value::Bytes(attribute.slice(member.body)),
+                tag::ANY_ARRAY | tag::ANY_KVLIST | tag::ANY_STRING_INDEX => Value::Other(attribute.slice(field.body)),
                 _ => value,
             };
         }
