@@ -30,13 +30,25 @@ fn wire_and_spans() -> PodTimeline {
 }
 
 fn names(timeline: &PodTimeline, kind: EntryKind) -> Vec<&str> {
-    let entries = timeline.entries.iter().filter(|entry| entry.kind == kind && entry.attributes.get("outlives").is_none());
+    let entries =
+        timeline.entries.iter().filter(|entry| entry.kind == kind && entry.attributes.get("outlives").is_none());
     entries.map(|entry| entry.name.rsplit('/').next().unwrap()).collect()
 }
 
 #[test]
 fn a_recorded_start_is_accounted_for() {
     let timeline = wire_and_spans();
-    for e in &timeline.entries { println!("{:>9.3} {:>9.3} {} {:?} {:?} {} {:?}", (e.start_unix_nano as i128 - timeline.entries[0].start_unix_nano as i128) as f64/1e6, (e.end_unix_nano-e.start_unix_nano) as f64/1e6, e.depth, e.kind, e.source, e.name, e.attributes); }
+    for e in &timeline.entries {
+        println!(
+            "{:>9.3} {:>9.3} {} {:?} {:?} {} {:?}",
+            (e.start_unix_nano as i128 - timeline.entries[0].start_unix_nano as i128) as f64 / 1e6,
+            (e.end_unix_nano - e.start_unix_nano) as f64 / 1e6,
+            e.depth,
+            e.kind,
+            e.source,
+            e.name,
+            e.attributes
+        );
+    }
     println!("{:?}", timeline.summary);
 }

@@ -95,7 +95,8 @@ impl Owners {
     fn learn(&mut self, call: &Call) {
         let owner = match (&call.subject, &call.response_id) {
             (Subject::Sandbox { name, uid, namespace, .. }, Some(id)) => {
-                let pod = Pod { namespace: namespace.clone(), name: name.clone(), uid: uid.clone(), attributes: Vec::new() };
+                let pod =
+                    Pod { namespace: namespace.clone(), name: name.clone(), uid: uid.clone(), attributes: Vec::new() };
                 let owner = Owner { pod: Arc::new(pod), container: None, source: "wire" };
                 self.by_id.insert(id.clone(), owner.clone());
                 owner
@@ -124,9 +125,11 @@ impl Owners {
             uid: text("k8s.pod.uid"),
             attributes: Vec::new(),
         };
-        self.by_trace
-            .entry(span.trace_id())
-            .or_insert_with(|| Owner { pod: Arc::new(pod), container: None, source: "span" });
+        self.by_trace.entry(span.trace_id()).or_insert_with(|| Owner {
+            pod: Arc::new(pod),
+            container: None,
+            source: "span",
+        });
     }
 
     fn of_call(&self, call: &Call) -> Option<Owner> {
@@ -220,7 +223,9 @@ impl Stream {
             }
             "CreateContainer" => (Subject::SandboxId(id()), answer()),
             "PodSandboxStatus" | "StopPodSandbox" | "RemovePodSandbox" => (Subject::SandboxId(id()), None),
-            "StartContainer" | "StopContainer" | "ContainerStatus" | "RemoveContainer" => (Subject::ContainerId(id()), None),
+            "StartContainer" | "StopContainer" | "ContainerStatus" | "RemoveContainer" => {
+                (Subject::ContainerId(id()), None)
+            }
             _ => (Subject::Unknown, None),
         }
     }
