@@ -38,8 +38,8 @@ struct Method {
     calls: u64,
     running: u64,
     failed: u64,
-    /// Longest call of which all four phases are known.
-    max_ns: u64,
+    /// The longest call of those whose four phases are known.
+    max_ns: Option<u64>,
     /// Sums over the calls whose phase is known.
     request_wait_ns: u64,
     handling_ns: u64,
@@ -82,7 +82,7 @@ fn slowest(calls: &[CallEntry]) -> Vec<Method> {
         method.handling_ns += handling;
         method.response_send_ns += response_send;
         method.response_wait_ns += response_wait;
-        method.max_ns = method.max_ns.max(phases.into_iter().sum::<Option<u64>>().unwrap_or_default());
+        method.max_ns = method.max_ns.max(phases.into_iter().sum());
     }
     let mut methods: Vec<_> = by_name.into_values().collect();
     methods.sort_by_key(|method| std::cmp::Reverse(method.max_ns));
@@ -106,7 +106,7 @@ fn table(methods: &[Method]) -> Table {
             method.calls.to_string(),
             method.running.to_string(),
             method.failed.to_string(),
-            nanoseconds(method.max_ns),
+            method.max_ns.map_or_else(|| "-".to_owned(), nanoseconds),
             nanoseconds(method.handling_ns + method.response_send_ns),
             nanoseconds(method.request_wait_ns + method.response_wait_ns),
         ]);
@@ -149,7 +149,7 @@ mod tests {
         let names: Vec<_> = methods.iter().map(|method| method.method.as_str()).collect();
         assert_eq!(names, ["a.B/Slow", "a.B/Quick", "(unnamed)"]);
         let slow = &methods[0];
-        assert_eq!((slow.calls, slow.running, slow.failed, slow.max_ns), (2, 1, 1, 210));
+        assert_eq!((slow.calls, slow.running, slow.failed, slow.max_ns), (2, 1, 1, Some(210)));
         assert_eq!((slow.request_wait_ns, slow.handling_ns), (17, 200));
     }
 }
