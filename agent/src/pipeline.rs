@@ -20,6 +20,7 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Reservation};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
+use crate::enrich::Enricher;
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{self, Admin, FilterRule, JoinResult, Metrics, Query};
@@ -93,6 +94,7 @@ impl Pipeline {
         let worker = Worker {
             metrics: metrics.clone(),
             correlator: Correlator::new(correlate::Limits::default()),
+            enricher: Enricher::new(config.enrich.clone()),
             recorder: Recorder::new(&config.record),
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
@@ -146,6 +148,7 @@ impl Pipeline {
 struct Worker {
     metrics: Metrics,
     correlator: Correlator,
+    enricher: Enricher,
     recorder: Recorder,
     /// `None` keeps spans on the node.
     outbound: Option<Queue>,
@@ -182,6 +185,7 @@ impl Worker {
     fn batch(&mut self, mut batch: Batch, reservation: Reservation) {
         self.correlator.correlate(&mut batch);
         self.count_joins();
+        self.enricher.batch(&mut batch);
         self.recorder.batch(&batch);
         match &self.outbound {
             Some(queue) => queue.push_request(batch.request.encode(&batch.additions), reservation, &self.metrics),
