@@ -38,11 +38,11 @@ pub struct Arguments {
 pub enum Command {
     /// Run the agent until SIGTERM or SIGINT.
     Run(run::Arguments),
-    /// The pods whose start was seen, the newest first.
+    /// The pods that started on this node, newest first.
     Pods(pods::Args),
-    /// Where one pod's start spent its time.
+    /// Where the time of a pod's start went.
     Pod(pod::Args),
-    /// Recent calls on the watched sockets.
+    /// Recent gRPC calls on the node's sockets.
     Calls(calls::Args),
     /// The methods whose calls took longest in the last minute.
     Top(top::Args),
