@@ -83,7 +83,9 @@ pub fn execute(command: &Command) -> Result<(), Error> {
     };
     match done {
         // A reader that has seen enough (`spanlet pods | head`) is no failure.
-        Err(Error::Output(error) | Error::Client(Failure::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(Error::Output(error) | Error::Client(Failure::Output(error)))
+            if error.kind() == io::ErrorKind::BrokenPipe =>
+        {
             Ok(())
         }
         done => done,
