@@ -18,8 +18,5 @@ pub const MAX_WAITING: usize = 8192;
 /// How long a finished call may wait for its response to be read.
 pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
 
-/// Calls between capture and the pipeline: about a second of a node's busiest recorded traffic, thirty times over.
-pub const CALL_QUEUE: usize = 4096;
-
 /// Commands to the capture thread that may wait.
 pub const COMMAND_QUEUE: usize = 16;

@@ -33,10 +33,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::limits::{CALL_QUEUE, COMMAND_QUEUE};
+use self::limits::COMMAND_QUEUE;
 use self::worker::{Command, Worker};
 use crate::call::CallEvent;
 use crate::config;
+use crate::exec::Exec;
 use crate::observe::Metrics;
 
 /// How the kernel programs are attached.
@@ -45,6 +46,14 @@ pub enum Mode {
     Fentry,
     Kprobe,
     Tracepoint,
+}
+
+/// What capture tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Call(CallEvent),
+    /// A process that the runtime started: when it is executed, and when it ends.
+    Exec(Box<Exec>),
 }
 
 /// Where capture stands.
@@ -68,24 +77,23 @@ pub enum StartError {
 /// The running stage. Dropping it detaches the programs.
 #[derive(Debug)]
 pub struct Capture {
-    calls: mpsc::Receiver<CallEvent>,
     commands: mpsc::Sender<Command>,
     wake: Arc<OwnedFd>,
     status: watch::Receiver<Status>,
 }
 
-/// Starts the capture thread. It attaches in its own time; [`Capture::status`] tells when.
+/// Starts the capture thread, which tells what it sees to `events` until nobody listens there. It attaches in its own time;
+/// [`Capture::status`] tells when.
 ///
 /// # Errors
 /// When the thread cannot be made.
-pub fn start(config: &config::Capture, metrics: Metrics) -> Result<Capture, StartError> {
-    let (calls_in, calls) = mpsc::channel(CALL_QUEUE);
+pub fn start(config: &config::Capture, metrics: Metrics, events: mpsc::Sender<Event>) -> Result<Capture, StartError> {
     let (commands, commands_out) = mpsc::channel(COMMAND_QUEUE);
     let (status_in, status) = watch::channel(Status::Starting);
     let wake = Arc::new(eventfd().map_err(StartError::Wake)?);
     let worker = Worker {
         config: config.clone(),
-        calls: calls_in,
+        events,
         commands: commands_out,
         wake: Arc::clone(&wake),
         status: status_in,
@@ -93,7 +101,7 @@ pub fn start(config: &config::Capture, metrics: Metrics) -> Result<Capture, Star
     };
     let thread = std::thread::Builder::new().name("capture".to_owned());
     thread.spawn(move || worker.run()).map_err(StartError::Thread)?;
-    Ok(Capture { calls, commands, wake, status })
+    Ok(Capture { commands, wake, status })
 }
 
 fn eventfd() -> io::Result<OwnedFd> {
@@ -114,27 +122,26 @@ impl Capture {
         self.status.clone()
     }
 
-    /// The next call; none when the thread has ended. Cancel-safe.
-    pub async fn next(&mut self) -> Option<CallEvent> {
-        self.calls.recv().await
-    }
-
-    /// Takes in what the ring and the queue hold now.
-    pub async fn flush(&mut self, mut take: impl FnMut(CallEvent)) {
+    /// Takes in what the ring and `queue`, the other end of `events`, hold now: a span may follow its call by a few
+    /// milliseconds. That is no wait.
+    pub async fn flush(&self, queue: &mut mpsc::Receiver<Event>, mut take: impl FnMut(Event)) {
         let (answer, mut answered) = oneshot::channel();
-        if !matches!(*self.status.borrow(), Status::Attached { .. }) || self.commands.try_send(Command::Flush(answer)).is_err() {
-            return;
-        }
-        self.wake();
-        loop {
-            tokio::select! {
-                biased;
-                Some(event) = self.calls.recv() => take(event),
-                _ = &mut answered => break,
+        let attached = matches!(*self.status.borrow(), Status::Attached { .. });
+        if attached && self.commands.try_send(Command::Flush(answer)).is_ok() {
+            self.wake();
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(event) = queue.recv() => take(event), // the thread may wait for room there
+                    _ = &mut answered => break,
+                }
             }
         }
-        while let Ok(event) = self.calls.try_recv() {
-            take(event);
+        for _ in 0..queue.len() {
+            match queue.try_recv() {
+                Ok(event) => take(event),
+                Err(_) => return,
+            }
         }
     }
 
@@ -154,7 +161,6 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.calls.close();
         self.wake();
     }
 }

@@ -16,8 +16,7 @@ use super::clock::{Clock, SAMPLE_EVERY};
 use super::decode::Decoder;
 use super::dump::Dump;
 use super::record::Record;
-use super::{Status, probe};
-use crate::call::CallEvent;
+use super::{Event, Status, probe};
 use crate::config;
 use crate::observe::Metrics;
 
@@ -33,7 +32,7 @@ pub enum Command {
 /// Everything the thread needs.
 pub struct Worker {
     pub config: config::Capture,
-    pub calls: mpsc::Sender<CallEvent>,
+    pub events: mpsc::Sender<Event>,
     pub commands: mpsc::Receiver<Command>,
     /// Wakes the thread for commands and for the end.
     pub wake: Arc<OwnedFd>,
@@ -87,11 +86,11 @@ impl Worker {
                 clock = Clock::sample();
                 sampled = Instant::now();
                 let now = clock.unix_ns(Clock::monotonic_ns());
-                let calls = &self.calls;
-                decoder.tick(now, clock, &mut |event| drop(calls.blocking_send(event)));
+                let events = &self.events;
+                decoder.tick(now, clock, &mut |event| drop(events.blocking_send(Event::Call(event))));
                 self.count_losses(&attached);
             }
-            if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() || self.calls.is_closed() {
+            if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() || self.events.is_closed() {
                 return Ok(());
             }
             while let Ok(command) = self.commands.try_recv() {
@@ -118,7 +117,7 @@ impl Worker {
             match Record::parse(&bytes) {
                 Ok(record) => {
                     delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.calls.blocking_send(event).is_err();
+                    let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => tracing::error!(%error, "a ring record could not be read: programs and agent do not agree"),
