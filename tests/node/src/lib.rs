@@ -1,7 +1,26 @@
 //! What tests need of a node: a real container runtime with a stand-in kubelet, recordings of a real kubelet played again,
 //! and an upstream that can fail in every way an upstream can.
 
+pub mod agent;
 pub mod kubelet;
+pub mod programs;
 mod raw;
+pub mod replay;
 pub mod runtime;
 pub mod upstream;
+
+use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs `work` to its end, or drops it at Ctrl-C or SIGTERM, so that everything it started is cleaned up.
+///
+/// # Errors
+/// Those of `work`, and when it was interrupted.
+pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
