@@ -41,7 +41,8 @@ impl Exec {
 
 /// Of runc, crun and the containerd shims.
 const SUBCOMMANDS: [&str; 13] = [
-    "create", "start", "run", "exec", "kill", "delete", "state", "update", "pause", "resume", "events", "features", "init",
+    "create", "start", "run", "exec", "kill", "delete", "state", "update", "pause", "resume", "events", "features",
+    "init",
 ];
 
 #[cfg(test)]
@@ -51,8 +52,16 @@ mod tests {
     #[test]
     fn a_process_is_named_by_what_it_does() {
         let cases: [(&[&str], &[&str], &str); 6] = [
-            (&["/usr/bin/runc", "--root", "/run/runc", "--log-format", "json", "create", "--bundle", "/b", "id"], &[], "exec runc create"),
-            (&["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "ab", "start"], &[], "exec containerd-shim-runc-v2 start"),
+            (
+                &["/usr/bin/runc", "--root", "/run/runc", "--log-format", "json", "create", "--bundle", "/b", "id"],
+                &[],
+                "exec runc create",
+            ),
+            (
+                &["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "ab", "start"],
+                &[],
+                "exec containerd-shim-runc-v2 start",
+            ),
             (&["/opt/cni/bin/bridge"], &["CNI_CONTAINERID=ab", "CNI_COMMAND=ADD"], "cni bridge ADD"),
             (&["conmon"], &[], "exec conmon"),
             (&["/"], &[], "exec "),

@@ -141,7 +141,8 @@ impl Codec<u32> for Bytes {
     }
 }
 
-const TIME_UNITS: [(&str, u64); 5] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
+const TIME_UNITS: [(&str, u64); 5] =
+    [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
 
 impl Codec<Duration> for Time {
     fn read(value: &Value) -> Result<Duration, String> {
@@ -161,7 +162,8 @@ impl Codec<Duration> for Time {
     fn write(value: &Duration) -> String {
         let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         // Seconds at most: 90s reads better than 1.5m would.
-        let unit = TIME_UNITS[..3].iter().rev().find(|(_, unit)| microseconds > 0 && microseconds.is_multiple_of(*unit));
+        let unit =
+            TIME_UNITS[..3].iter().rev().find(|(_, unit)| microseconds > 0 && microseconds.is_multiple_of(*unit));
         unit.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", microseconds / unit))
     }
 }
@@ -174,7 +176,8 @@ impl Codec<Vec<(String, String)>> for Pairs {
     }
 
     fn write(value: &Vec<(String, String)>) -> String {
-        let pairs: Vec<String> = value.iter().map(|(name, text)| format!("{}: {}", quoted(name), quoted(text))).collect();
+        let pairs: Vec<String> =
+            value.iter().map(|(name, text)| format!("{}: {}", quoted(name), quoted(text))).collect();
         format!("{{{}}}", pairs.join(", "))
     }
 }
@@ -207,14 +210,17 @@ impl Codec<Vec<WatchedSocket>> for Sockets {
     }
 
     fn write(value: &Vec<WatchedSocket>) -> String {
-        let one = |socket: &WatchedSocket| format!("\n    - {{kind: {}, path: {}}}", socket.kind.label(), quoted(&socket.path));
+        let one = |socket: &WatchedSocket| {
+            format!("\n    - {{kind: {}, path: {}}}", socket.kind.label(), quoted(&socket.path))
+        };
         if value.is_empty() { "[]".to_owned() } else { value.iter().map(one).collect() }
     }
 }
 
 fn socket(value: &Value) -> Result<WatchedSocket, String> {
     let field = |name: &str| value.get(name).and_then(Value::as_str);
-    let (Some(kind), Some(path), Some(2)) = (field("kind"), field("path"), value.as_mapping().map(|fields| fields.len()))
+    let (Some(kind), Some(path), Some(2)) =
+        (field("kind"), field("path"), value.as_mapping().map(serde_yaml::Mapping::len))
     else {
         return Err(format!("{} is not {{kind: …, path: …}}", shown(value)));
     };
@@ -251,7 +257,8 @@ fn scalar(value: &Value) -> Option<String> {
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.".contains(&byte);
     let ambiguous = ["true", "false", "null", "off", "on", "yes", "no", "y", "n", ""];
-    let is_name = text.bytes().all(plain) && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
+    let is_name =
+        text.bytes().all(plain) && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
     if is_name && !ambiguous.contains(&text) { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 

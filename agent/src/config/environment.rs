@@ -86,7 +86,9 @@ fn parse_endpoint(text: &str, insecure: bool) -> Result<String, String> {
         (true, _) => text.to_owned(),
         (false, true) => format!("http://{text}"),
         (false, false) => {
-            return Err(format!("{text:?} has no scheme, which means TLS, and that is not supported; write http://{text}"));
+            return Err(format!(
+                "{text:?} has no scheme, which means TLS, and that is not supported; write http://{text}"
+            ));
         }
     };
     check_endpoint(&endpoint).map(|()| endpoint)
@@ -120,7 +122,8 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
     let headers = parse_pairs(text)?;
     for (name, value) in &headers {
-        let usable = http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
+        let usable =
+            http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
         if !usable {
             return Err(format!("{name:?} is not a usable header"));
         }
@@ -134,7 +137,8 @@ fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=').ok_or_else(|| "is not a list of NAME=VALUE".to_owned())?;
         let name = name.trim();
-        let value = percent_decoded(value.trim()).ok_or_else(|| format!("the value of {name:?} is wrongly percent-encoded"))?;
+        let value =
+            percent_decoded(value.trim()).ok_or_else(|| format!("the value of {name:?} is wrongly percent-encoded"))?;
         if name.is_empty() { Err("has a value without a name".to_owned()) } else { Ok((name.to_owned(), value)) }
     };
     pairs.map(pair).collect() // messages show no values: headers carry secrets
@@ -150,7 +154,8 @@ fn percent_decoded(text: &str) -> Option<String> {
             continue;
         }
         let (digits, tail) = rest.split_first_chunk::<2>()?;
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        let digits =
+            std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = tail;
     }

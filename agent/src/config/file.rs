@@ -65,7 +65,8 @@ pub(super) fn check(text: &str, config: &Config, overridden: &HashSet<&str>, pro
         wrong(["export", "endpoint"], message);
     }
     for (name, value) in &config.export.headers {
-        let usable = http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
+        let usable =
+            http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
         if !usable {
             wrong(["export", "headers"], format!("{name:?} is not a usable header"));
         }

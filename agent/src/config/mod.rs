@@ -204,7 +204,8 @@ fn default_sockets() -> Vec<WatchedSocket> {
         (SocketKind::DevicePlugin, "/var/lib/kubelet/device-plugins/*"),
         (SocketKind::PodResources, "/var/lib/kubelet/pod-resources/*"),
     ];
-    let cri = CRI.iter().flat_map(|name| ["/run", "/var/run"].map(|folder| (SocketKind::Cri, format!("{folder}/{name}"))));
+    let cri =
+        CRI.iter().flat_map(|name| ["/run", "/var/run"].map(|folder| (SocketKind::Cri, format!("{folder}/{name}"))));
     let kubelet = KUBELET.iter().map(|(kind, path)| (*kind, (*path).to_owned()));
     cri.chain(kubelet).map(|(kind, path)| WatchedSocket { kind, path }).collect()
 }

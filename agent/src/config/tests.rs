@@ -178,9 +178,15 @@ fn environment_wins_over_the_file() {
 fn endpoint_without_scheme_follows_insecure() {
     let endpoint = |variables: &[(&str, &str)]| with("", variables).map(|config| config.export.endpoint);
     let bare = ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
-    assert_eq!(endpoint(&[bare, ("OTEL_EXPORTER_OTLP_INSECURE", "True")]), Ok(Some("http://collector:4317".to_owned())));
+    assert_eq!(
+        endpoint(&[bare, ("OTEL_EXPORTER_OTLP_INSECURE", "True")]),
+        Ok(Some("http://collector:4317".to_owned()))
+    );
     assert!(endpoint(&[bare]).is_err());
-    assert!(endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"), ("OTEL_EXPORTER_OTLP_INSECURE", "true")]).is_err());
+    assert!(
+        endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"), ("OTEL_EXPORTER_OTLP_INSECURE", "true")])
+            .is_err()
+    );
     assert_eq!(endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), Ok(None), "an empty variable is no variable");
 }
 

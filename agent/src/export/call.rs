@@ -143,10 +143,7 @@ fn accepted_if_ok(status: Status, body: &Bytes) -> Result<Accepted, Status> {
         _ => &[],
     };
     let partial = ExportTraceServiceResponse::decode(message).unwrap_or_default().partial_success.unwrap_or_default();
-    Ok(Accepted {
-        rejected_spans: u64::try_from(partial.rejected_spans).unwrap_or(0),
-        message: partial.error_message,
-    })
+    Ok(Accepted { rejected_spans: u64::try_from(partial.rejected_spans).unwrap_or(0), message: partial.error_message })
 }
 
 /// gRPC's "HTTP to gRPC status code mapping", for proxies that answer in upstream's place.

@@ -15,7 +15,7 @@ mod sender;
 use tokio::task::JoinHandle;
 
 pub use call::UpstreamError;
-pub use queue::{Chunk, Queue};
+pub use queue::Queue;
 
 use crate::config;
 use crate::observe::Metrics;

@@ -6,21 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use spanlet_otlp::TraceRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::message::Outgoing;
 use crate::budget::Reservation;
+use crate::observe::{DropReason, Metrics};
 
 /// Most bytes in one merged request, before compression. The Collector, as every grpc-go server, refuses messages of
 /// more than 4 MiB unless configured otherwise.
 pub(super) const MERGE_BYTES_MAX: usize = (4 << 20) - (64 << 10);
 
+/// The specification's limit for what a client sends.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// Parts repeat the resource and scope of their spans. Where that would more than double a request (a resource of
+/// megabytes, say), it goes out whole and upstream decides.
+const GROWTH_MAX: usize = 2;
+
 /// One encoded `ExportTraceServiceRequest` and what it takes.
 #[derive(Debug)]
-pub struct Chunk {
-    pub bytes: Bytes,
-    pub reservation: Reservation,
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    pub(super) reservation: Reservation,
 }
 
 /// The queue before export; clones share it.
@@ -62,8 +71,21 @@ impl Queue {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Queues one encoded request, in parts if upstream would not take it whole. A part that is longer than anyone takes
+    /// is counted as dropped.
+    pub fn push_request(&self, bytes: Bytes, reservation: Reservation, metrics: &Metrics) {
+        for chunk in parts(bytes, reservation, MERGE_BYTES_MAX) {
+            if chunk.bytes.len() > REQUEST_BYTES_MAX {
+                metrics.dropped(DropReason::TooLarge, chunk.reservation.spans());
+                tracing::error!(bytes = chunk.bytes.len(), "a span is longer than any request may be; it is lost");
+            } else {
+                self.push(chunk);
+            }
+        }
+    }
+
     /// Queues one chunk. Never refuses: the budget has done so before.
-    pub fn push(&self, mut chunk: Chunk) {
+    fn push(&self, mut chunk: Chunk) {
         chunk.reservation.resize(chunk.bytes.len());
         chunk.reservation.mark_queued();
         let mut waiting = self.lock();
@@ -149,6 +171,30 @@ impl Waiting {
         self.bytes -= chunk.bytes.len();
         Some(chunk)
     }
+}
+
+/// Cuts a request that is longer than `max_bytes`, as far as its spans allow.
+fn parts(bytes: Bytes, mut reservation: Reservation, max_bytes: usize) -> Vec<Chunk> {
+    let whole = |bytes, reservation| vec![Chunk { bytes, reservation }];
+    if bytes.len() <= max_bytes {
+        return whole(bytes, reservation);
+    }
+    let mut parts = Vec::new();
+    let mut parts_bytes = 0;
+    // It was parsed before, so it parses again; were it not so, upstream would be told the whole and refuse it.
+    for part in spanlet_otlp::split(bytes.clone(), usize::MAX, max_bytes).into_iter().flatten() {
+        parts_bytes += part.len();
+        if parts_bytes > bytes.len() * GROWTH_MAX {
+            return whole(bytes, reservation);
+        }
+        let spans = TraceRequest::parse(part.clone()).map_or(0, |part| part.span_count() as u64);
+        parts.push((part, spans));
+    }
+    if parts.iter().map(|(_, spans)| spans).sum::<u64>() != reservation.spans() {
+        return whole(bytes, reservation);
+    }
+    let chunk = |(bytes, spans): (Bytes, u64)| Chunk { reservation: reservation.split_off(bytes.len(), spans), bytes };
+    parts.into_iter().map(chunk).collect()
 }
 
 #[cfg(test)]

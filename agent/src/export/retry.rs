@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let milliseconds = |failures| pause(failures, 1.0, None).as_millis();
-        assert_eq!([1, 2, 3, 4, 5, 6, 7, 1_000, u32::MAX].map(milliseconds), [100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]);
+        assert_eq!(
+            [1, 2, 3, 4, 5, 6, 7, 1_000, u32::MAX].map(milliseconds),
+            [100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]
+        );
         assert_eq!(pause(3, 0.0, None).as_millis(), 200);
     }
 

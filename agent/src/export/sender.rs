@@ -91,7 +91,7 @@ impl Sender {
                 () = sleep_until(pause_over) => self.health = Health::Probing,
                 () = ready(&self.queue, &self.again), if may_call => self.start(),
                 () = self.queue.closed(), if deadline.is_none() => {}
-                () = sleep_until(deadline) => return self.give_up(),
+                () = sleep_until(deadline) => return self.give_up().await,
             }
         }
     }
@@ -173,7 +173,8 @@ impl Sender {
     }
 
     /// The drain deadline has passed. What is under way counts as lost: nobody waits for its answer any more.
-    fn give_up(&mut self) {
+    async fn give_up(&mut self) {
+        self.calls.shutdown().await;
         let again: u64 = self.again.drain(..).map(|request| request.spans()).sum();
         let queued: u64 = std::iter::from_fn(|| self.queue.pop()).map(|request| request.spans()).sum();
         let lost = self.calling_spans + again + queued;

@@ -121,7 +121,7 @@ async fn pod(
 ) -> Result<Json<api::PodTimeline>, ApiError> {
     let missing = format!("no pod {namespace}/{name} was seen on this node");
     let timeline = subject.queries.ask(|answer| Query::Pod { namespace, name, answer }).await?;
-    timeline.map(Json).ok_or_else(|| ApiError { status: StatusCode::NOT_FOUND, message: missing })
+    timeline.map(Json).ok_or(ApiError { status: StatusCode::NOT_FOUND, message: missing })
 }
 
 #[derive(Debug, Deserialize)]

@@ -54,7 +54,10 @@ fn check(headers: &HeaderMap) -> Result<Encoding, Refused> {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !media_type.eq_ignore_ascii_case(b"application/x-protobuf") {
-        let detail = format!("content type {:?} is not supported; send application/x-protobuf", media_type.escape_ascii().to_string());
+        let detail = format!(
+            "content type {:?} is not supported; send application/x-protobuf",
+            media_type.escape_ascii().to_string()
+        );
         return Err(Refused::new(Refusal::Unsupported, detail));
     }
     match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
@@ -70,7 +73,9 @@ fn check(headers: &HeaderMap) -> Result<Encoding, Refused> {
 /// An error as the specification wants it: a `google.rpc.Status` in the body, `Retry-After` where trying again helps.
 fn answer(refused: &Refused) -> Response<Body> {
     let (http, grpc) = match refused.reason {
-        Refusal::NoMemory | Refusal::QueueFull | Refusal::Stopping => (StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable),
+        Refusal::NoMemory | Refusal::QueueFull | Refusal::Stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable)
+        }
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, tonic::Code::ResourceExhausted),
         Refusal::Malformed => (StatusCode::BAD_REQUEST, tonic::Code::InvalidArgument),
         Refusal::Incomplete => (StatusCode::REQUEST_TIMEOUT, tonic::Code::DeadlineExceeded),

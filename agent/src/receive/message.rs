@@ -237,7 +237,8 @@ mod tests {
     }
 
     fn in_chunks(data: &[u8], size: usize) -> impl http_body::Body<Data = Bytes, Error = io::Error> + Unpin {
-        let chunks: Vec<_> = data.chunks(size.max(1)).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
+        let chunks: Vec<_> =
+            data.chunks(size.max(1)).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
         StreamBody::new(stream::iter(chunks))
     }
 
@@ -289,7 +290,10 @@ mod tests {
         let budget = Budget::new(50_000, 50_000);
         let bomb = gzip(&vec![0; 90_000]);
         assert!(matches!(plain(&bomb, Encoding::Gzip, &budget), Err(ReadError::NoMemory(_))));
-        assert!(matches!(grpc(&framed(0, &[0; 60_000]), 500, Encoding::Identity, &budget), Err(ReadError::NoMemory(_))));
+        assert!(matches!(
+            grpc(&framed(0, &[0; 60_000]), 500, Encoding::Identity, &budget),
+            Err(ReadError::NoMemory(_))
+        ));
         assert_eq!(budget.held_bytes(), 0);
     }
 
