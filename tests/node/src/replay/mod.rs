@@ -136,6 +136,7 @@ impl Replay {
         let ports = Ports::free()?;
         let mut config = agent::config(&ports, &socket, &upstream.endpoint());
         config["record"] = json!({"max_bytes": RECORD_BYTES});
+        config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
         let first_ns = recording.first_ns;
         let timeline = Timeline { first_ns, start_ns: 0, speed: options.speed, hold_ns, resumed_ns: None };
         let pair = Pair::start(&programs::find("spanlet-node")?, &options.prefix, &socket).await?;
