@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{CaptureMode, WatchedSocket};
+use super::{CaptureMode, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -28,6 +28,7 @@ pub(super) struct Bytes;
 pub(super) struct Time;
 pub(super) struct Pairs;
 pub(super) struct Mode;
+pub(super) struct Shim;
 pub(super) struct Sockets;
 /// A value that may be `null`.
 pub(super) struct Optional<C>(std::marker::PhantomData<C>);
@@ -193,14 +194,35 @@ const MODES: [(&str, CaptureMode); 5] = [
 impl Codec<CaptureMode> for Mode {
     fn read(value: &Value) -> Result<CaptureMode, String> {
         // YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
-        let name = if value.as_bool() == Some(false) { "off" } else { value.as_str().unwrap_or_default() };
-        let mode = MODES.iter().find(|(label, _)| *label == name).map(|(_, mode)| *mode);
-        mode.ok_or_else(|| format!("{} is not one of {}", shown(value), MODES.map(|(label, _)| label).join(", ")))
+        let off = Value::from("off");
+        choice(if value.as_bool() == Some(false) { &off } else { value }, &MODES)
     }
 
     fn write(value: &CaptureMode) -> String {
-        MODES.iter().find(|(_, mode)| mode == value).map(|(label, _)| quoted(label)).unwrap_or_default()
+        name_of(*value, &MODES)
     }
+}
+
+const SHIM_SERVICES: [(&str, ShimService); 2] = [("keep", ShimService::Keep), ("collapse", ShimService::Collapse)];
+
+impl Codec<ShimService> for Shim {
+    fn read(value: &Value) -> Result<ShimService, String> {
+        choice(value, &SHIM_SERVICES)
+    }
+
+    fn write(value: &ShimService) -> String {
+        name_of(*value, &SHIM_SERVICES)
+    }
+}
+
+fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {
+    let chosen = choices.iter().find(|(name, _)| value.as_str() == Some(*name));
+    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    chosen.map(|(_, choice)| *choice).ok_or_else(|| format!("{} is not one of {}", shown(value), names()))
+}
+
+fn name_of<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+    choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| quoted(name)).unwrap_or_default()
 }
 
 impl Codec<Vec<WatchedSocket>> for Sockets {

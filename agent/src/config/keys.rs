@@ -3,7 +3,7 @@
 use serde_yaml::Value;
 
 use super::Config;
-use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Sockets, Text, Time};
+use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time};
 
 /// A top-level section of the file.
 pub(super) struct Section {
@@ -62,6 +62,7 @@ sections! {
         node_name as Optional<Text>: "k8s.node.name on every resource that lacks it.",
         cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
         resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
+        shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
     }
     export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
         endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",

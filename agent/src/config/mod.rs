@@ -90,6 +90,16 @@ pub struct Enrich {
     pub cluster_name: Option<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
+    pub shim_service: ShimService,
+}
+
+/// What happens to the service names of containerd's shims, `containerd-shim-<sandbox id>`: one for each pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShimService {
+    #[default]
+    Keep,
+    /// `service.name` becomes `containerd-shim`, what it was becomes `service.instance.id`.
+    Collapse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,7 @@ capture:
   ring_bytes: 2097152
   max_cpu_ratio: 0.5
 correlate: {hold: 1s}
-enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}}
+enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse}
 export:
   endpoint: http://up:1
   headers: {authorization: Bearer x, n: 1}
@@ -70,6 +70,7 @@ log: {level: "warn,spanlet=debug", json: true}
             node_name: Some("n".to_owned()),
             cluster_name: Some("c".to_owned()),
             resource_attributes: pairs(&[("a", "b")]),
+            shim_service: ShimService::Collapse,
         },
         export: Export {
             endpoint: Some("http://up:1".to_owned()),

@@ -205,9 +205,9 @@ fn method_of(name: &str) -> Option<&str> {
 /// Whether the span tells of a CRI call, in the old spelling of the RPC conventions or the new one.
 fn is_cri(span: &Span<'_>) -> bool {
     span.name().starts_with("runtime.v1")
-        && span.attributes().any(|(key, value)| {
-            matches!(key, "rpc.system" | "rpc.system.name") && matches!(value, Value::Str("grpc"))
-        })
+        && span
+            .attributes()
+            .any(|(key, value)| matches!(key, "rpc.system" | "rpc.system.name") && matches!(value, Value::Str("grpc")))
 }
 
 // === impl Limits ===

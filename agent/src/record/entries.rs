@@ -109,24 +109,47 @@ pub(super) fn wait(part: Interval, pull: &Pull, depth: u32) -> Entry {
     }
 }
 
-/// A pause that nothing in the record explains. `after` and `before` are the entries beside it, if any.
-pub(super) fn gap(part: Interval, after: Option<&Entry>, before: Option<&Entry>, depth: u32, is_running: bool) -> Entry {
+/// What stands around a pause.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'e> {
+    pub(super) after: Option<&'e Entry>,
+    pub(super) before: Option<&'e Entry>,
+    /// The sync that the pause, and the pod's start, began with.
+    pub(super) opening: Option<&'e Entry>,
+}
+
+impl Beside<'_> {
+    /// A pause stands where its neighbours do, one below the sync it began with.
+    pub(super) fn depth(&self) -> u32 {
+        let neighbours = self.after.into_iter().chain(self.before).map(|entry| entry.depth);
+        neighbours.min().or(self.opening.map(|sync| sync.depth + 1)).unwrap_or(0)
+    }
+}
+
+/// A pause that nothing in the record explains.
+pub(super) fn gap(part: Interval, beside: &Beside<'_>, depth: u32, is_running: bool) -> Entry {
+    // In full for the attributes, short for the name.
+    let named = |entry: &Entry| (entry.name.clone(), short(entry).to_owned());
+    let opened = |sync: &Entry| (format!("start of {}", sync.name), format!("start of {}", sync.name));
+    let after = beside.after.map(named).or_else(|| beside.opening.map(opened));
+    let before = beside.before.map(named);
+    let name = match (&after, &before) {
+        (Some((_, after)), Some((_, before))) => format!("gap between {after} and {before}"),
+        (Some((_, after)), None) => format!("gap after {after}"),
+        (None, Some((_, before))) => format!("gap before {before}"),
+        (None, None) => "gap".to_owned(),
+    };
     let mut attributes = Attributes::new();
-    set(&mut attributes, "after", after.map(|entry| entry.name.as_str()));
-    set(&mut attributes, "before", before.map(|entry| entry.name.as_str()));
+    set(&mut attributes, "after", after.map(|(whole, _)| whole));
+    set(&mut attributes, "before", before.map(|(whole, _)| whole));
     if is_running {
         set(&mut attributes, "running", Some(true));
     }
-    let name = match (after, before) {
-        (Some(after), Some(before)) => format!("gap between {} and {}", short(after), short(before)),
-        (Some(after), None) => format!("gap after {}", short(after)),
-        (None, Some(before)) => format!("gap before {}", short(before)),
-        (None, None) => "gap".to_owned(),
-    };
+    let neighbour = beside.after.or(beside.before).or(beside.opening);
     Entry {
         name,
         kind: EntryKind::Gap,
-        source: after.or(before).map_or(EntrySource::Otlp, |entry| entry.source),
+        source: neighbour.map_or(EntrySource::Otlp, |entry| entry.source),
         start_unix_nano: part.from_ns,
         end_unix_nano: part.to_ns,
         depth,

@@ -138,7 +138,9 @@ impl Recorder {
             .map(|timeline| timeline.summary)
             .collect();
         // The time is of fixed width, so its text sorts as it does.
-        pods.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))));
+        pods.sort_by(|a, b| {
+            b.started_at.cmp(&a.started_at).then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
+        });
         pods
     }
 

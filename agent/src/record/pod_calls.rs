@@ -70,10 +70,15 @@ impl<'a> PodCalls<'a> {
     }
 
     fn sort(&mut self) {
-        self.calls.sort_by_key(|call| (call.started_ns(), call.wire.map(|wire| (wire.connection, wire.stream)), call.span()));
+        self.calls
+            .sort_by_key(|call| (call.started_ns(), call.wire.map(|wire| (wire.connection, wire.stream)), call.span()));
         self.by_span.clear();
         for (index, call) in self.calls.iter().enumerate() {
-            let keys = [call.wire.and_then(CallSeen::span), call.client.map(|span| span.key), call.server.map(|span| span.key)];
+            let keys = [
+                call.wire.and_then(CallSeen::span),
+                call.client.map(|span| span.key),
+                call.server.map(|span| span.key),
+            ];
             for key in keys.into_iter().flatten() {
                 self.by_span.entry(key).or_insert(index);
             }

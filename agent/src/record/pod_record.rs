@@ -77,7 +77,8 @@ impl PodRecord {
 
     fn bytes(&self) -> usize {
         let pod = &self.pod;
-        let attributes: usize = pod.attributes.iter().map(|(key, value)| key.len() + value.len() + OVERHEAD_BYTES).sum();
+        let attributes: usize =
+            pod.attributes.iter().map(|(key, value)| key.len() + value.len() + OVERHEAD_BYTES).sum();
         // The name is held twice: in the pod, and as the key under which it is found.
         let names = 2 * (pod.namespace.len() + pod.name.len()) + pod.uid.len() + 2 * OVERHEAD_BYTES;
         size_of::<Self>() + size_of::<Pod>() + attributes + names + self.evidence.struct_bytes() + self.heap_bytes
@@ -154,7 +155,9 @@ impl PodRecord {
         match shown.end_ns {
             // Nothing started here yet: only what just came may turn out to belong to a start.
             None => self.evidence.retain(|started_ns| started_ns >= settled_ns),
-            Some(_) => self.evidence.spans.retain(|span| span.ended_ns >= settled_ns || shown.spans.contains(&span.key)),
+            Some(_) => {
+                self.evidence.spans.retain(|span| span.ended_ns >= settled_ns || shown.spans.contains(&span.key))
+            }
         }
         let excess = self.evidence.len().saturating_sub(MAX_EVIDENCE / 2);
         let dropped = match shown.end_ns {

@@ -52,7 +52,8 @@ impl Pods {
         let same = |record: &PodRecord| record.pod.uid == pod.uid;
         let unknown = |record: &PodRecord| record.pod.uid.is_empty() || pod.uid.is_empty();
         let records = &self.records;
-        let known = ids.iter().find(|id| same(&records[id])).or_else(|| ids.iter().rev().find(|id| unknown(&records[id])));
+        let known =
+            ids.iter().find(|id| same(&records[id])).or_else(|| ids.iter().rev().find(|id| unknown(&records[id])));
         if let Some(&id) = known {
             let record = self.records.get_mut(&id).expect("by_name lists kept records only");
             if record.pod.uid.is_empty() && !pod.uid.is_empty() {
@@ -80,7 +81,8 @@ impl Pods {
     /// Drops pods until the rest takes at most `limit_bytes`, the longest quiet first.
     pub(super) fn shrink(&mut self, limit_bytes: usize) {
         while self.bytes > limit_bytes {
-            let Some(oldest) = self.records.iter().min_by_key(|(id, record)| (record.newest_ns, **id)).map(|(id, _)| *id)
+            let Some(oldest) =
+                self.records.iter().min_by_key(|(id, record)| (record.newest_ns, **id)).map(|(id, _)| *id)
             else {
                 return;
             };

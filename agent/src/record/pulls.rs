@@ -101,7 +101,9 @@ pub(super) fn unowned(call: &CallSeen, now_ns: u64) -> Option<Pull> {
 }
 
 fn is_same(one: &Pod, other: &Pod) -> bool {
-    one.namespace == other.namespace && one.name == other.name && (one.uid == other.uid || one.uid.is_empty() || other.uid.is_empty())
+    one.namespace == other.namespace
+        && one.name == other.name
+        && (one.uid == other.uid || one.uid.is_empty() || other.uid.is_empty())
 }
 
 #[cfg(test)]
@@ -109,7 +111,12 @@ mod tests {
     use super::*;
 
     fn pod(name: &str) -> Arc<Pod> {
-        Arc::new(Pod { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}"), attributes: Vec::new() })
+        Arc::new(Pod {
+            namespace: "default".into(),
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            attributes: Vec::new(),
+        })
     }
 
     fn pull(name: &str, connection: Option<u64>, from_ns: u64, to_ns: u64) -> Pull {

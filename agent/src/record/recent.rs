@@ -71,7 +71,9 @@ impl Recent {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.calls.capacity() * size_of::<RecentCall>() + self.by_stream.capacity() * INDEX_ENTRY_BYTES + self.heap_bytes
+        self.calls.capacity() * size_of::<RecentCall>()
+            + self.by_stream.capacity() * INDEX_ENTRY_BYTES
+            + self.heap_bytes
     }
 
     fn find(&mut self, key: (u64, u32)) -> Option<&mut RecentCall> {

@@ -6,7 +6,7 @@ use crate::api::{Entry, EntryKind, PodSummary, PodTimeline, Slowest};
 use crate::pod::Pod;
 
 use super::cover::{self, Interval};
-use super::entries;
+use super::entries::{self, Beside};
 use super::evidence::{ExecSeen, SpanKey, SpanRole, SpanSeen};
 use super::pod_calls::{PodCall, PodCalls};
 use super::pod_record::Evidence;
@@ -25,8 +25,8 @@ pub(super) fn draw(pod: &Pod, evidence: &Evidence, pulls: &Pulls, now_ns: u64) -
     let mut entries = picture.entries();
     let covering = || entries.iter().filter(|entry| covers(entry.kind)).map(interval);
     let open = cover::gaps(window, covering());
-    let explained: Vec<_> =
-        open.into_iter().flat_map(|gap| explain(gap, pod, &entries, pulls, window, start, now_ns)).collect();
+    let explainer = Explainer { pod, entries: &entries, pulls, window, now_ns };
+    let explained: Vec<_> = open.into_iter().flat_map(|gap| explainer.explain(gap)).collect();
     entries.extend(explained);
     entries.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     let summary = PodSummary {
@@ -209,47 +209,42 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Cuts a gap into the waits that the record proves and what is left.
-fn explain(
-    gap: Interval,
-    pod: &Pod,
-    entries: &[Entry],
-    pulls: &Pulls,
+/// Cuts the gaps into the waits that the record proves and what is left.
+struct Explainer<'e> {
+    pod: &'e Pod,
+    entries: &'e [Entry],
+    pulls: &'e Pulls,
     window: Interval,
-    start: Start,
     now_ns: u64,
-) -> Vec<Entry> {
-    let at = |edge_ns: u64| {
-        move |entry: &&Entry| covers(entry.kind) && (entry.start_unix_nano == edge_ns || entry.end_unix_nano == edge_ns)
-    };
-    let outermost = |entry: &&Entry| std::cmp::Reverse(entry.depth);
-    let after = entries
-        .iter()
-        .filter(at(gap.from_ns))
-        .filter(|entry| entry.end_unix_nano == gap.from_ns)
-        .max_by_key(outermost)
-        .or_else(|| opening_sync(entries, gap, window));
-    let before =
-        entries.iter().filter(at(gap.to_ns)).filter(|entry| entry.start_unix_nano == gap.to_ns).max_by_key(outermost);
-    let depth = after.into_iter().chain(before).map(|entry| entry.depth + u32::from(!covers(entry.kind))).max().unwrap_or(0);
-    let is_running = gap.to_ns == now_ns && start.end_ns == now_ns && before.is_none();
-
-    let waits = match before {
-        Some(pull) if pull.kind == EntryKind::Cri && pull.name.ends_with("/PullImage") => {
-            let connection = pull.attributes.get("connection").and_then(serde_json::Value::as_u64);
-            pulls.before(pod, connection, gap)
-        }
-        _ => Vec::new(),
-    };
-    let left = cover::gaps(gap, waits.iter().map(|&(part, _)| part));
-    let gaps = left.into_iter().map(|part| entries::gap(part, after, before, depth, is_running));
-    waits.iter().map(|&(part, pull)| entries::wait(part, pull, depth)).chain(gaps).collect()
 }
 
-/// The first gap follows no call, but the sync that the start began with.
-fn opening_sync<'e>(entries: &'e [Entry], gap: Interval, window: Interval) -> Option<&'e Entry> {
-    let opens = |entry: &&Entry| entry.kind == EntryKind::Sync && entry.start_unix_nano == window.from_ns;
-    entries.iter().filter(opens).find(|_| gap.from_ns == window.from_ns)
+impl Explainer<'_> {
+    fn explain(&self, gap: Interval) -> Vec<Entry> {
+        let outermost = |entry: &&Entry| std::cmp::Reverse(entry.depth);
+        let covering = || self.entries.iter().filter(|entry| covers(entry.kind));
+        let after = covering().filter(|entry| entry.end_unix_nano == gap.from_ns).max_by_key(outermost);
+        let before = covering().filter(|entry| entry.start_unix_nano == gap.to_ns).max_by_key(outermost);
+        let opening = self.opening_sync(gap);
+        let beside = Beside { after, before, opening };
+        let waits = match before {
+            Some(pull) if pull.kind == EntryKind::Cri && pull.name.ends_with("/PullImage") => {
+                let connection = pull.attributes.get("connection").and_then(serde_json::Value::as_u64);
+                self.pulls.before(self.pod, connection, gap)
+            }
+            _ => Vec::new(),
+        };
+        let depth = beside.depth();
+        let is_running = gap.to_ns == self.now_ns && before.is_none();
+        let left = cover::gaps(gap, waits.iter().map(|&(part, _)| part));
+        let gaps = left.into_iter().map(|part| entries::gap(part, &beside, depth, is_running));
+        waits.iter().map(|&(part, pull)| entries::wait(part, pull, depth)).chain(gaps).collect()
+    }
+
+    /// The first gap follows no call, but the sync that the start began with.
+    fn opening_sync(&self, gap: Interval) -> Option<&Entry> {
+        let opens = |entry: &&Entry| entry.kind == EntryKind::Sync && entry.start_unix_nano == gap.from_ns;
+        self.entries.iter().filter(|_| gap.from_ns == self.window.from_ns).find(opens)
+    }
 }
 
 /// Whether entries of this kind account for time. A sync spans everything and explains nothing.
@@ -263,9 +258,8 @@ const fn interval(entry: &Entry) -> Interval {
 
 /// Parents before children, then by what is always the same.
 fn sort_key(entry: &Entry) -> (u64, u32, std::cmp::Reverse<u64>, &str, String) {
-    let identity = ["connection", "stream", "client_span_id", "span_id", "pid"].map(|key| {
-        entry.attributes.get(key).map(ToString::to_string).unwrap_or_default()
-    });
+    let identity = ["connection", "stream", "client_span_id", "span_id", "pid"]
+        .map(|key| entry.attributes.get(key).map(ToString::to_string).unwrap_or_default());
     (entry.start_unix_nano, entry.depth, std::cmp::Reverse(entry.end_unix_nano), &entry.name, identity.join(" "))
 }
 

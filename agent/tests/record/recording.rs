@@ -48,13 +48,13 @@ const GRPC_PREFIX_BYTES: usize = 5;
 
 /// Whose a sandbox, a container or a trace is.
 #[derive(Default)]
-pub struct Owners {
+pub(crate) struct Owners {
     by_id: HashMap<String, Owner>,
     by_trace: HashMap<[u8; 16], Owner>,
 }
 
 /// The finished calls of run `run`, both connections, in order of their start, with the owners that the wire tells.
-pub fn calls(run: &str, owners: &mut Owners) -> Vec<Call> {
+pub(crate) fn calls(run: &str, owners: &mut Owners) -> Vec<Call> {
     let mut calls: Vec<_> = (1..=2).flat_map(|connection| connection_calls(run, connection)).collect();
     calls.sort_by_key(|call| call.started_ns);
     for call in &mut calls {
@@ -67,7 +67,7 @@ pub fn calls(run: &str, owners: &mut Owners) -> Vec<Call> {
 }
 
 /// The run's OTLP requests in order of arrival, spans owned by what the calls and the syncs of the run tell.
-pub fn batches(path: &str, owners: &mut Owners) -> Vec<Batch> {
+pub(crate) fn batches(path: &str, owners: &mut Owners) -> Vec<Batch> {
     let mut batches: Vec<_> = requests(path).into_iter().map(|request| Batch::new(Source::Grpc, request)).collect();
     for batch in &batches {
         for span in batch.request.spans() {
@@ -81,7 +81,7 @@ pub fn batches(path: &str, owners: &mut Owners) -> Vec<Batch> {
 }
 
 /// The run's OTLP requests as they arrived, no owner set.
-pub fn requests(path: &str) -> Vec<TraceRequest> {
+pub(crate) fn requests(path: &str) -> Vec<TraceRequest> {
     let mut left = Bytes::from(fs::read(fixture(path)).expect("the fixture is part of the repository"));
     let mut requests = Vec::new();
     while !left.is_empty() {
@@ -95,7 +95,8 @@ impl Owners {
     fn learn(&mut self, call: &Call) {
         let owner = match (&call.subject, &call.response_id) {
             (Subject::Sandbox { name, uid, namespace, .. }, Some(id)) => {
-                let pod = Pod { namespace: namespace.clone(), name: name.clone(), uid: uid.clone(), attributes: Vec::new() };
+                let pod =
+                    Pod { namespace: namespace.clone(), name: name.clone(), uid: uid.clone(), attributes: Vec::new() };
                 let owner = Owner { pod: Arc::new(pod), container: None, source: "wire" };
                 self.by_id.insert(id.clone(), owner.clone());
                 owner
@@ -124,9 +125,11 @@ impl Owners {
             uid: text("k8s.pod.uid"),
             attributes: Vec::new(),
         };
-        self.by_trace
-            .entry(span.trace_id())
-            .or_insert_with(|| Owner { pod: Arc::new(pod), container: None, source: "span" });
+        self.by_trace.entry(span.trace_id()).or_insert_with(|| Owner {
+            pod: Arc::new(pod),
+            container: None,
+            source: "span",
+        });
     }
 
     fn of_call(&self, call: &Call) -> Option<Owner> {
@@ -220,7 +223,9 @@ impl Stream {
             }
             "CreateContainer" => (Subject::SandboxId(id()), answer()),
             "PodSandboxStatus" | "StopPodSandbox" | "RemovePodSandbox" => (Subject::SandboxId(id()), None),
-            "StartContainer" | "StopContainer" | "ContainerStatus" | "RemoveContainer" => (Subject::ContainerId(id()), None),
+            "StartContainer" | "StopContainer" | "ContainerStatus" | "RemoveContainer" => {
+                (Subject::ContainerId(id()), None)
+            }
             _ => (Subject::Unknown, None),
         }
     }
