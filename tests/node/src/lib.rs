@@ -2,6 +2,7 @@
 //! and an upstream that can fail in every way an upstream can.
 
 pub mod agent;
+pub mod demo;
 pub mod kubelet;
 pub mod programs;
 mod raw;
@@ -17,10 +18,19 @@ use tokio::signal::unix::{SignalKind, signal};
 /// # Errors
 /// Those of `work`, and when it was interrupted.
 pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        stopped = stopped() => stopped.and_then(|()| bail!("interrupted")),
     }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn stopped() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }

@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use conductor::Pair;
 pub use control::SideReport;
@@ -79,27 +80,20 @@ pub struct Options {
 /// # Errors
 /// When the recording is not complete, probes cannot be attached, or a side cannot do what was recorded.
 pub async fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Summary> {
-    let mut replay = Replay::prepare(options).await?;
-    let mut played = replay.progress();
-    progress(&format!(
-        "{:.0} s were recorded; at speed {} they take {:.0} s",
-        played.whole,
-        options.speed,
-        played.whole / options.speed
-    ));
-    let timeline = replay.timeline.subscribe();
-    let report = {
-        let playing = replay.play();
-        tokio::pin!(playing);
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
-        loop {
-            tokio::select! {
-                report = &mut playing => break report?,
-                _ = ticks.tick() => progress(&played.update(&timeline.borrow()).to_string()),
-            }
-        }
+    let keep = match &options.spans {
+        Some(path) => Keep::File(File::create(path).with_context(|| format!("create {}", path.display()))?),
+        None => Keep::Ids,
     };
-    replay.finish(&report, options.calls.as_deref()).await
+    let mut replay = Replay::prepare(options, keep).await?;
+    let played = replay.play(progress).await?;
+    replay.finish(&played, options.calls.as_deref()).await
+}
+
+impl Options {
+    /// The recording as it was, seen from its start.
+    pub fn new(prefix: &Path) -> Self {
+        Self { prefix: prefix.to_owned(), speed: 1.0, from_offset: None, spans: None, calls: None, socket: None }
+    }
 }
 
 /// A replay under way. Dropping it ends everything that it started.
@@ -122,15 +116,11 @@ impl Replay {
     ///
     /// # Errors
     /// When the recording is not complete, or probes cannot be attached.
-    pub async fn prepare(options: &Options) -> Result<Self> {
+    pub async fn prepare(options: &Options, keep: Keep) -> Result<Self> {
         let recording = Recording::open(&options.prefix)?;
         let requests = Requests::open(&recording)?;
         let hold_ns = options.from_offset.map(|bytes| recording.reached_ns(bytes)).transpose()?;
         let directory = tempfile::Builder::new().prefix("spanlet-replay-").tempdir()?;
-        let keep = match &options.spans {
-            Some(path) => Keep::File(File::create(path).with_context(|| format!("create {}", path.display()))?),
-            None => Keep::Requests,
-        };
         let upstream = Upstream::start(keep)?;
         let socket = options.socket.clone().unwrap_or_else(|| directory.path().join("cri.sock"));
         let ports = Ports::free()?;
@@ -159,7 +149,22 @@ impl Replay {
     }
 
     /// Plays everything; returns when the agent has exported what it took.
-    pub async fn play(&mut self) -> Result<Played> {
+    pub async fn play(&mut self, progress: &mut dyn FnMut(&str)) -> Result<Played> {
+        let mut played = self.progress();
+        progress(&played.announcement());
+        let timeline = self.timeline.subscribe();
+        let playing = self.conduct();
+        tokio::pin!(playing);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+        loop {
+            tokio::select! {
+                done = &mut playing => return done,
+                _ = ticks.tick() => progress(&played.update(&timeline.borrow())),
+            }
+        }
+    }
+
+    async fn conduct(&mut self) -> Result<Played> {
         let wall_offset_ns = wall_offset_ns();
         let start_ns = monotonic_ns() + LEAD.as_nanos() as u64;
         self.timeline.send_modify(|timeline| timeline.start_ns = start_ns);
@@ -168,7 +173,8 @@ impl Replay {
         let requests = self.requests.take().context("a replay is played once")?;
         let endpoint = self.ports.otlp_endpoint();
         let timeline = self.timeline.subscribe();
-        let sending = tokio::spawn(async move { requests.send(&endpoint, timeline, wall_offset_ns).await });
+        let mut sending = JoinSet::new(); // dropped with the replay
+        sending.spawn(async move { requests.send(&endpoint, timeline, wall_offset_ns).await });
         if self.timeline.borrow().hold_ns.is_some() {
             self.pair.wait_until_holding().await?;
             self.start_agent().await?;
@@ -177,9 +183,13 @@ impl Replay {
             self.pair.follow(*self.timeline.borrow()).await?;
         }
         let (client, server) = self.pair.finish().await?;
-        let sent = sending.await??;
+        let sent = sending.join_next().await.expect("one was spawned")??;
         self.wait_until_settled(&sent).await?;
         Ok(Played { client, server, sent })
+    }
+
+    pub fn ports(&self) -> Ports {
+        self.ports
     }
 
     pub fn upstream(&mut self) -> &mut Upstream {
@@ -194,7 +204,8 @@ impl Replay {
     fn progress(&self) -> Progress {
         let last_request_ns = self.requests.as_ref().and_then(Requests::last_ns).unwrap_or(0);
         let last_ns = last_request_ns.max(self.recording.last_ns);
-        Progress { whole: (last_ns - self.recording.first_ns) as f64 / 1e9, played: 0.0 }
+        let speed = self.timeline.borrow().speed;
+        Progress { speed, whole: (last_ns - self.recording.first_ns) as f64 / 1e9, played: 0.0 }
     }
 
     /// Asks the agent what it saw, drains it, and adds up.
@@ -249,19 +260,18 @@ pub struct Played {
 struct Progress {
     whole: f64,
     played: f64,
+    speed: f64,
 }
 
 impl Progress {
-    fn update(&mut self, timeline: &Timeline) -> Self {
+    fn announcement(&self) -> String {
+        format!("{:.0} s were recorded; at speed {} they take {:.0} s", self.whole, self.speed, self.whole / self.speed)
+    }
+
+    fn update(&mut self, timeline: &Timeline) -> String {
         let played_ns = timeline.recorded_ns(monotonic_ns()) - timeline.first_ns;
         self.played = (played_ns as f64 / 1e9).min(self.whole);
-        *self
-    }
-}
-
-impl std::fmt::Display for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "played {:.0} of {:.0} s", self.played, self.whole)
+        format!("played {:.0} of {:.0} s", self.played, self.whole)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Summary {
     pub spans_upstream_duplicates: u64,
     /// Of them, made by spanlet.
     pub spans_upstream_own: u64,
+    /// Of them, joined to a call.
+    pub spans_upstream_joined: u64,
     pub spans: SpanLedger,
     pub events: EventLedger,
     pub client: SideReport,
@@ -50,6 +52,7 @@ impl Summary {
             spans_upstream: 0,
             spans_upstream_duplicates: 0,
             spans_upstream_own: 0,
+            spans_upstream_joined: 0,
             spans: status.spans.clone(),
             events: status.events.clone(),
             client: SideReport::default(),
@@ -65,6 +68,7 @@ impl Summary {
         self.spans_upstream = received.span_count();
         self.spans_upstream_duplicates = received.duplicate_count();
         self.spans_upstream_own = received.own_span_count();
+        self.spans_upstream_joined = received.joined_span_count();
         self.imbalances = self.find_imbalances();
     }
 
@@ -110,11 +114,12 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "spans       {} sent, {} acknowledged ({} retries); upstream {}, of them {} spanlet's own, {} duplicates",
+            "spans       {} sent, {} acknowledged ({} retries); upstream {}: {} joined to a call, {} spanlet's own, {} duplicates",
             self.spans_sent,
             self.spans_acknowledged,
             self.send_retries,
             self.spans_upstream,
+            self.spans_upstream_joined,
             self.spans_upstream_own,
             self.spans_upstream_duplicates
         )?;

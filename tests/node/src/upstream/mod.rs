@@ -1,5 +1,6 @@
 //! An OTLP/gRPC backend that records what it gets, and can refuse, dawdle, die and come back on the same port.
 
+mod process;
 mod received;
 mod service;
 
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+pub use process::{Options, serve};
 pub use received::{Received, ReceivedRequest, SpanId};
 use service::TraceService;
 

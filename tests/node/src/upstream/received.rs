@@ -41,6 +41,7 @@ struct State {
     /// How often each span came.
     ids: HashMap<SpanId, u32>,
     own_spans: u64,
+    joined_spans: u64,
     refused_requests: u64,
 }
 
@@ -62,6 +63,11 @@ impl Received {
     /// Spans that spanlet made itself (`service.name=spanlet`).
     pub fn own_span_count(&self) -> u64 {
         self.with(|state| state.own_spans)
+    }
+
+    /// Spans of others that spanlet joined to a call: they carry its times.
+    pub fn joined_span_count(&self) -> u64 {
+        self.with(|state| state.joined_spans)
     }
 
     pub fn refused_count(&self) -> u64 {
@@ -111,6 +117,7 @@ impl Received {
                 for span in spans_of(resource) {
                     *state.ids.entry(id(&span)?).or_default() += 1;
                     state.own_spans += u64::from(own);
+                    state.joined_spans += u64::from(!own && is_joined(&span));
                     spans += 1;
                 }
             }
@@ -140,6 +147,10 @@ fn id(span: &Span) -> Result<SpanId> {
     let trace_id = span.trace_id.as_slice().try_into().context("a trace id has 16 bytes")?;
     let span_id = span.span_id.as_slice().try_into().context("a span id has 8 bytes")?;
     Ok((trace_id, span_id))
+}
+
+fn is_joined(span: &Span) -> bool {
+    span.attributes.iter().any(|attribute| attribute.key.starts_with("spanlet.call."))
 }
 
 fn is_spanlet(resource: &ResourceSpans) -> bool {
