@@ -23,12 +23,12 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Run(arguments) => run(&arguments),
-        other => cli::execute(other).map_err(anyhow::Error::new),
+        other => cli::execute(&other).map_err(anyhow::Error::new),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spanlet: {error:#}");
+            eprintln!("spanlet: {}", cli::explain(error.as_ref()));
             ExitCode::from(exit_code(&error))
         }
     }

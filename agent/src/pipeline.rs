@@ -18,17 +18,24 @@ use tokio::task::JoinHandle;
 use crate::api::{CaptureState, CaptureStatus};
 use crate::batch::Batch;
 use crate::budget::{Budget, Reservation};
+use crate::call::{Call, CallEvent};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
+use crate::enrich::Enricher;
+use crate::exec::Exec;
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
-use crate::observe::{self, Admin, FilterRule, JoinResult, Metrics, Query};
+use crate::observe::{self, Admin, CallSample, FilterRule, JoinResult, Metrics, Query};
 use crate::receive::{Intake, Received, Receiver};
 use crate::record::Recorder;
 
 /// Requests between receive and the worker. Their bytes are bounded by the budget; this bounds how far the worker can
 /// fall behind in work.
 const RECEIVED_MAX: usize = 1024;
+
+/// Calls and processes between capture and the worker: some seconds of a node under churn. What finds it full is counted
+/// as lost by capture; spans never wait for it.
+const OBSERVED_MAX: usize = 4096;
 
 /// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
 const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
@@ -42,11 +49,19 @@ pub enum StartError {
     Upstream(#[from] UpstreamError),
 }
 
+/// What capture tells the worker.
+#[derive(Debug)]
+pub enum Observed {
+    Call(CallEvent),
+    Exec(Box<Exec>),
+}
+
 /// The running agent.
 #[derive(Debug)]
 pub struct Pipeline {
     addresses: Addresses,
     metrics: Metrics,
+    observed: mpsc::Sender<Observed>,
     receiving: watch::Sender<bool>,
     stop_receiving: watch::Sender<bool>,
     receiver: JoinHandle<()>,
@@ -88,16 +103,18 @@ impl Pipeline {
         };
 
         let (queue, received) = mpsc::channel(RECEIVED_MAX);
+        let (observed, seen) = mpsc::channel(OBSERVED_MAX);
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {
             metrics: metrics.clone(),
             correlator: Correlator::new(correlate::Limits::default()),
+            enricher: Enricher::new(config.enrich.clone()),
             recorder: Recorder::new(&config.record),
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
         };
-        let worker = tokio::spawn(worker.run(received, questions, stopping));
+        let worker = tokio::spawn(worker.run(Inputs { received, observed: seen, questions, stopping }));
 
         let (receiving, is_receiving) = watch::channel(true);
         let (_, capture) = watch::channel(CaptureStatus { state: CaptureState::Off, mode: None, reasons: Vec::new() });
@@ -108,11 +125,27 @@ impl Pipeline {
         let intake = Intake::new(queue, metrics.clone(), config.receive.max_request_bytes);
         let receiver = tokio::spawn(receiver.serve(intake, stopping));
         tracing::info!(?addresses, endpoint = config.export.endpoint, "spanlet runs");
-        Ok(Self { addresses, metrics, receiving, stop_receiving, receiver, stop_worker, worker, exporter, admin })
+        Ok(Self {
+            addresses,
+            metrics,
+            observed,
+            receiving,
+            stop_receiving,
+            receiver,
+            stop_worker,
+            worker,
+            exporter,
+            admin,
+        })
     }
 
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Where what was seen of calls and processes goes in.
+    pub fn observed(&self) -> &mpsc::Sender<Observed> {
+        &self.observed
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -146,6 +179,7 @@ impl Pipeline {
 struct Worker {
     metrics: Metrics,
     correlator: Correlator,
+    enricher: Enricher,
     recorder: Recorder,
     /// `None` keeps spans on the node.
     outbound: Option<Queue>,
@@ -153,39 +187,84 @@ struct Worker {
     joins: correlate::Counts,
 }
 
+/// What the worker waits for.
+#[derive(Debug)]
+struct Inputs {
+    received: mpsc::Receiver<Received>,
+    observed: mpsc::Receiver<Observed>,
+    questions: mpsc::Receiver<Query>,
+    stopping: oneshot::Receiver<()>,
+}
+
 // === impl Worker ===
 
 impl Worker {
-    /// Runs until it is stopped and the queue is empty.
-    async fn run(
-        mut self,
-        mut received: mpsc::Receiver<Received>,
-        mut questions: mpsc::Receiver<Query>,
-        mut stopping: oneshot::Receiver<()>,
-    ) {
+    /// Runs until it is stopped and the queue of requests is empty.
+    async fn run(mut self, mut inputs: Inputs) {
         let mut stopped = false;
         loop {
             tokio::select! {
-                next = received.recv() => match next {
-                    Some(Received { batch, reservation }) => self.batch(batch, reservation),
+                next = inputs.received.recv() => match next {
+                    Some(Received { batch, reservation }) => {
+                        self.catch_up(&mut inputs.observed);
+                        self.batch(batch, reservation);
+                    }
                     None => return,
                 },
-                Some(query) = questions.recv() => self.answer(query),
-                _ = &mut stopping, if !stopped => {
+                Some(observed) = inputs.observed.recv() => self.observed(observed),
+                Some(query) = inputs.questions.recv() => self.answer(query),
+                _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;
-                    received.close();
+                    inputs.received.close();
                 }
             }
         }
     }
 
+    /// Takes in what was seen before the spans came: a span may follow its call by a few milliseconds. That is no wait;
+    /// what comes in meanwhile is left for later.
+    fn catch_up(&mut self, observed: &mut mpsc::Receiver<Observed>) {
+        for _ in 0..observed.len() {
+            match observed.try_recv() {
+                Ok(observed) => self.observed(observed),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn observed(&mut self, observed: Observed) {
+        match observed {
+            Observed::Call(mut event) => {
+                self.enricher.call(&mut event);
+                self.correlator.observe(&event);
+                self.recorder.call(&event);
+                if let CallEvent::Finished(call) = &event {
+                    self.metrics.call(&sample(call));
+                }
+            }
+            Observed::Exec(mut exec) => {
+                self.enricher.exec(&mut exec);
+                self.recorder.exec(&exec);
+            }
+        }
+        self.pass_on_late_owners();
+    }
+
     fn batch(&mut self, mut batch: Batch, reservation: Reservation) {
         self.correlator.correlate(&mut batch);
         self.count_joins();
+        self.enricher.batch(&mut batch);
+        self.pass_on_late_owners();
         self.recorder.batch(&batch);
         match &self.outbound {
             Some(queue) => queue.push_request(batch.request.encode(&batch.additions), reservation, &self.metrics),
             None => self.metrics.filtered(FilterRule::Local, reservation.spans()),
+        }
+    }
+
+    fn pass_on_late_owners(&mut self) {
+        for late in self.enricher.take_late_owners() {
+            self.recorder.late_owner(late.connection, late.stream, &late.owner);
         }
     }
 
@@ -209,6 +288,24 @@ impl Worker {
                 drop(answer.send(self.recorder.calls(method.as_deref(), since_ns)));
             }
         }
+    }
+}
+
+/// A finished call in the terms of its metrics.
+fn sample(call: &Call) -> CallSample<'_> {
+    const SAMPLED: u8 = 1;
+    let points = &call.points;
+    let phases_ns =
+        [points.request_wait_ns(), points.handling_ns(), points.response_send_ns(), points.response_wait_ns()];
+    CallSample {
+        socket_kind: call.socket.kind.label(),
+        naming: call.naming.label(),
+        method: call.method.as_deref(),
+        status_code: call.status.map(|status| status.code),
+        duration_ns: call.ended_ns.saturating_sub(call.started_ns),
+        phases_ns,
+        // Only a sampled trace can be looked up.
+        trace_id: call.traceparent.filter(|parent| parent.flags & SAMPLED != 0).map(|parent| parent.trace_id),
     }
 }
 

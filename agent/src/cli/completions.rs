@@ -15,5 +15,5 @@ pub struct Arguments {
 pub(super) fn execute(arguments: &Arguments, output: &mut impl Write) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "spanlet", &mut script);
-    output.write_all(&script).map_err(Error::Output)
+    output.write_all(&script).map_err(Error::from)
 }

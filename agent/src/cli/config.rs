@@ -21,8 +21,8 @@ pub(super) fn execute(command: &Command, output: &mut impl Write) -> Result<(), 
     match command {
         Command::Check { file } => {
             Config::load(Some(file), |name| std::env::var(name).ok())?;
-            writeln!(output, "{}: ok", file.display()).map_err(Error::Output)
+            writeln!(output, "{}: ok", file.display()).map_err(Error::from)
         }
-        Command::Default => output.write_all(default_file().as_bytes()).map_err(Error::Output),
+        Command::Default => output.write_all(default_file().as_bytes()).map_err(Error::from),
     }
 }

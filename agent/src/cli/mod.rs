@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line: one file a command. All but `run` look at a file or, through its admin address, at the running agent.
 
 pub mod calls;
 pub mod client;
@@ -10,11 +10,11 @@ pub mod render;
 pub mod run;
 pub mod top;
 
-pub use client::Failure;
-
 use std::io;
 
 use clap::{Parser, Subcommand};
+
+pub use client::Failure;
 
 use self::render::Terminal;
 use crate::config::ConfigError;
@@ -44,7 +44,7 @@ pub enum Command {
     Pod(pod::Args),
     /// Recent gRPC calls on the node's sockets.
     Calls(calls::Args),
-    /// The methods that take longest now.
+    /// The methods whose calls took longest in the last minute.
     Top(top::Args),
     /// Check a configuration, or print the default one.
     #[command(subcommand)]
@@ -58,42 +58,55 @@ pub enum Command {
 pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("write to standard output")]
-    Output(#[source] io::Error),
     #[error(transparent)]
-    Look(#[from] Failure),
+    Client(#[from] Failure),
     #[error("start the runtime")]
     Runtime(#[source] io::Error),
+    #[error("write to standard output")]
+    Output(#[from] io::Error),
 }
 
 /// Runs every command but [`Command::Run`], which needs the whole agent and belongs to `main`.
 ///
 /// # Errors
 /// What went wrong; [`Error::exit_code`] says how to exit.
-pub fn execute(command: Command) -> Result<(), Error> {
-    match command {
+pub fn execute(command: &Command) -> Result<(), Error> {
+    let output = &mut io::stdout().lock();
+    let done = match command {
         Command::Run(_) => unreachable!("main runs the agent itself"),
-        Command::Pods(_) | Command::Pod(_) | Command::Calls(_) | Command::Top(_) => look(&command),
-        Command::Config(command) => config::execute(&command, &mut io::stdout().lock()),
-        Command::Completions(arguments) => completions::execute(&arguments, &mut io::stdout().lock()),
+        Command::Pods(arguments) => ask(pods::run(arguments, &Terminal::of_stdout(), output)),
+        Command::Pod(arguments) => ask(pod::run(arguments, &Terminal::of_stdout(), output)),
+        Command::Calls(arguments) => ask(calls::run(arguments, &Terminal::of_stdout(), output)),
+        Command::Top(arguments) => ask(top::run(arguments, &Terminal::of_stdout(), output)),
+        Command::Config(command) => config::execute(command, output),
+        Command::Completions(arguments) => completions::execute(arguments, output),
+    };
+    match done {
+        // A reader that has seen enough (`spanlet pods | head`) is no failure.
+        Err(Error::Output(error) | Error::Client(Failure::Output(error)))
+            if error.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
+        }
+        done => done,
     }
 }
 
-/// The commands that look into the running agent of this node.
-fn look(command: &Command) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let terminal = Terminal::detect();
-    let out = &mut io::stdout().lock();
-    let done = runtime.block_on(async {
-        match command {
-            Command::Pods(args) => pods::run(args, &terminal, out).await,
-            Command::Pod(args) => pod::run(args, &terminal, out).await,
-            Command::Calls(args) => calls::run(args, &terminal, out).await,
-            Command::Top(args) => top::run(args, &terminal, out).await,
-            Command::Run(_) | Command::Config(_) | Command::Completions(_) => Ok(()),
+/// An error and its causes on one line; a cause that the text tells already is not told again.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
-    });
-    Ok(done?)
+    }
+    text
+}
+
+fn ask(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    Ok(runtime.block_on(command)?)
 }
 
 // === impl Error ===
@@ -102,8 +115,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => USAGE,
-            Self::Output(_) | Self::Runtime(_) => FAILED,
-            Self::Look(failure) => failure.exit_code(),
+            Self::Client(failure) => failure.exit_code(),
+            Self::Runtime(_) | Self::Output(_) => FAILED,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod export;
+mod join;
 mod process;
 mod receive;
 mod support;

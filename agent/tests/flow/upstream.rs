@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{Tra
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ struct Seen {
     spans: BTreeMap<u64, u32>,
     calls: u64,
     batches: Vec<usize>,
+    last_span: Option<Span>,
     metadata: MetadataMap,
     script: VecDeque<Script>,
     /// What to do when the script is through.
@@ -102,6 +104,11 @@ impl Upstream {
         self.service.seen.lock().unwrap().batches.clone()
     }
 
+    /// The last span that was accepted.
+    pub(crate) fn last_span(&self) -> Span {
+        self.service.seen.lock().unwrap().last_span.clone().unwrap()
+    }
+
     /// The metadata of the last request.
     pub(crate) fn metadata(&self) -> MetadataMap {
         self.service.seen.lock().unwrap().metadata.clone()
@@ -129,18 +136,15 @@ impl Drop for Upstream {
 
 impl Service {
     fn accept(&self, request: &ExportTraceServiceRequest) {
-        let spans: Vec<u64> = request
-            .resource_spans
-            .iter()
-            .flat_map(|resource| &resource.scope_spans)
-            .flat_map(|scope| &scope.spans)
-            .map(|span| u64::from_be_bytes(span.span_id.as_slice().try_into().unwrap()))
-            .collect();
+        let spans = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+        let spans: Vec<&Span> = spans.flat_map(|scope| &scope.spans).collect();
         let mut seen = self.seen.lock().unwrap();
         seen.batches.push(spans.len());
         let count = spans.len() as u64;
         for span in spans {
-            *seen.spans.entry(span).or_default() += 1;
+            let id = u64::from_be_bytes(span.span_id.as_slice().try_into().unwrap());
+            *seen.spans.entry(id).or_default() += 1;
+            seen.last_span = Some(span.clone());
         }
         drop(seen);
         self.accepted.send_modify(|accepted| *accepted += count);
