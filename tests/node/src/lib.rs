@@ -19,8 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Those of `work`, and when it was interrupted.
 pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
-        done = work => done,
+        biased; // signals are caught before `work` starts anything
         stopped = stopped() => stopped.and_then(|()| bail!("interrupted")),
+        done = work => done,
     }
 }
 
