@@ -1,1 +1,1 @@
-//! Stage `capture`.
+pub mod layout;
