@@ -23,6 +23,10 @@ pub(super) fn apply(steps: &[Step]) -> Result<()> {
             }
             Step::BpfLinker { beside_users } => install_bpf_linker(*beside_users)?,
             Step::CargoDeny => install_cargo_deny()?,
+            Step::RustLinters => {
+                let mut add = Command::new("rustup"); // for the toolchain in use, which RUSTUP_TOOLCHAIN names
+                sh::step("Fetching rustfmt and clippy", add.args(["component", "add", "rustfmt", "clippy"]))?;
+            }
         }
     }
     Ok(())

@@ -100,6 +100,8 @@ pub(super) struct Machine {
     pub(super) nightly_has_source: bool,
     pub(super) bpf_linker: Option<String>,
     pub(super) cargo_deny: Option<String>,
+    /// rustfmt and clippy of the toolchain in use, which a minimal installation leaves out.
+    pub(super) has_rust_linters: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +115,7 @@ pub(super) enum Step {
         beside_users: bool,
     },
     CargoDeny,
+    RustLinters,
 }
 
 /// Something that only the user can bring.
@@ -138,8 +141,8 @@ pub(super) fn plan(needs: &[Need], machine: &Machine) -> Plan {
     if needs.contains(&Need::KernelPrograms) {
         plan_compiler(machine, &mut plan);
     }
-    if needs.contains(&Need::Lint) && machine.cargo_deny.is_none() {
-        plan.steps.push(Step::CargoDeny);
+    if needs.contains(&Need::Lint) {
+        plan_linters(machine, &mut plan);
     }
     plan
 }
@@ -210,6 +213,20 @@ fn plan_nightly(machine: &Machine, plan: &mut Plan) {
     }
 }
 
+fn plan_linters(machine: &Machine, plan: &mut Plan) {
+    if !machine.has_rust_linters {
+        if machine.has_rustup {
+            plan.steps.push(Step::RustLinters);
+        } else {
+            let remedy = "your system's packages of rustfmt and clippy";
+            plan.lacking.push(Lacking { what: "rustfmt, clippy".into(), remedy: remedy.into() });
+        }
+    }
+    if machine.cargo_deny.is_none() {
+        plan.steps.push(Step::CargoDeny);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +244,7 @@ mod tests {
             nightly_has_source: false,
             bpf_linker: None,
             cargo_deny: None,
+            has_rust_linters: false,
         }
     }
 
@@ -235,6 +253,7 @@ mod tests {
             missing: BTreeSet::new(),
             bpf_linker: Some(BPF_LINKER_VERSION.into()),
             cargo_deny: Some("0.18.0".into()),
+            has_rust_linters: true,
             ..fresh()
         }
     }
@@ -256,7 +275,7 @@ mod tests {
             (&[], vec![]),
             (&[Need::KernelPrograms], vec![apt(&COMPILER), linker.clone()]),
             (&[Need::KernelPrograms, Need::Runtime], vec![apt(&demo), linker]),
-            (&[Need::Lint], vec![apt(&["rust-web-clippy"]), Step::CargoDeny]),
+            (&[Need::Lint], vec![apt(&["rust-web-clippy"]), Step::RustLinters, Step::CargoDeny]),
         ];
         for (needs, steps) in table {
             let plan = plan(needs, &fresh());
@@ -315,6 +334,13 @@ mod tests {
         let machine = Machine { system: System::WithoutApt("arch".into()), has_rustup: false, ..fresh() };
         let plan = plan(&[Need::KernelPrograms], &machine);
         assert!(plan.lacking.iter().any(|lack| lack.what.contains("nightly")), "{plan:?}");
+    }
+
+    #[test]
+    fn linters_without_rustup_are_left_to_the_user() {
+        let machine = Machine { has_rustup: false, has_rust_linters: false, ..complete() };
+        assert_eq!(plan(&[Need::Lint], &machine).lacking[0].what, "rustfmt, clippy");
+        assert_eq!(plan(&[Need::KernelPrograms, Need::Runtime], &machine).lacking, []);
     }
 
     #[test]
