@@ -167,7 +167,8 @@ pub enum CallEvent {
 // === impl SocketKind ===
 
 impl SocketKind {
-    pub const ALL: [Self; 6] = [Self::Cri, Self::Csi, Self::Dra, Self::DevicePlugin, Self::Registration, Self::PodResources];
+    pub const ALL: [Self; 6] =
+        [Self::Cri, Self::Csi, Self::Dra, Self::DevicePlugin, Self::Registration, Self::PodResources];
 
     /// The label of this kind in metrics and config.
     pub const fn label(self) -> &'static str {

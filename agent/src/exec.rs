@@ -23,3 +23,64 @@ pub struct Exec {
     /// Set by `enrich`.
     pub owner: Option<Owner>,
 }
+
+impl Exec {
+    /// What the process does, in a few words: `cni bridge ADD`, `exec runc create`, `exec conmon`.
+    pub fn name(&self) -> String {
+        let program = self.argv.first().map_or("?", |path| path.rsplit('/').next().unwrap_or(path));
+        if let Some(command) = self.cni.iter().find_map(|variable| variable.strip_prefix("CNI_COMMAND=")) {
+            return format!("cni {program} {command}");
+        }
+        // Options come before the sub-command and some take a value, so it is looked for by name.
+        match self.argv.iter().skip(1).find(|argument| SUBCOMMANDS.contains(&argument.as_str())) {
+            Some(subcommand) => format!("exec {program} {subcommand}"),
+            None => format!("exec {program}"),
+        }
+    }
+}
+
+/// Of runc, crun and the containerd shims.
+const SUBCOMMANDS: [&str; 13] = [
+    "create", "start", "run", "exec", "kill", "delete", "state", "update", "pause", "resume", "events", "features",
+    "init",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_named_by_what_it_does() {
+        let cases: [(&[&str], &[&str], &str); 6] = [
+            (
+                &["/usr/bin/runc", "--root", "/run/runc", "--log-format", "json", "create", "--bundle", "/b", "id"],
+                &[],
+                "exec runc create",
+            ),
+            (
+                &["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "ab", "start"],
+                &[],
+                "exec containerd-shim-runc-v2 start",
+            ),
+            (&["/opt/cni/bin/bridge"], &["CNI_CONTAINERID=ab", "CNI_COMMAND=ADD"], "cni bridge ADD"),
+            (&["conmon"], &[], "exec conmon"),
+            (&["/"], &[], "exec "),
+            (&[], &[], "exec ?"),
+        ];
+        for (argv, cni, name) in cases {
+            let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            let exec = Exec {
+                pid: 1,
+                parent_pid: 0,
+                argv: owned(argv),
+                cni: owned(cni),
+                started_ns: 0,
+                ended_ns: None,
+                exit_status: None,
+                cpu_ns: None,
+                owner: None,
+            };
+            assert_eq!(exec.name(), name);
+        }
+    }
+}

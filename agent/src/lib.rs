@@ -17,17 +17,19 @@
 //! [`exec::Exec`] (a process that the runtime started), each with the [`pod::Pod`] it belongs to.
 
 pub mod config;
+pub mod listen;
 
 pub mod batch;
+pub mod budget;
 pub mod call;
 pub mod exec;
 pub mod pod;
 
-pub mod receive;
 pub mod capture;
 pub mod correlate;
 pub mod enrich;
 pub mod export;
+pub mod receive;
 pub mod record;
 
 pub mod api;

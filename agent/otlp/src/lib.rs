@@ -1,7 +1,42 @@
-//! OTLP trace requests as bytes.
-pub struct TraceRequest;
-pub struct Additions;
-impl TraceRequest { pub fn span_count(&self) -> usize { 0 } }
-impl Additions { pub fn new(_: &TraceRequest) -> Self { Self } }
-impl std::fmt::Debug for TraceRequest { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
-impl std::fmt::Debug for Additions { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
+//! OTLP trace requests (`ExportTraceServiceRequest`, protobuf) as bytes: index, edit, merge, split, build.
+//!
+//! Spans travel as the bytes they came in. [`TraceRequest::parse`] checks a request in one pass and notes where its spans
+//! are; [`Span`] and [`Resource`] read fields in place; [`Additions`] collects attributes and links, which
+//! [`TraceRequest::encode`] appends to the messages they belong to. Everything else passes byte for byte in its original
+//! order, fields this crate does not know included: of what came in, only the length prefixes of messages that grow change.
+//!
+//! ```text
+//!  Bytes ──parse──► TraceRequest ──spans(), resource()──► views
+//!                       │  ▲
+//!                       │  └─ new ─ Additions ◄── span_str, span_int, span_link, resource_str …
+//!                       └──encode(&Additions)──► Bytes ──merge, split──► Bytes
+//! ```
+//!
+//! Of a singular field given more than once the last one counts, and an embedded message given more than once is merged,
+//! as the protobuf encoding guide says ("Last One Wins"). Strings are not checked when parsing: an invalid one passes on
+//! as it is and reads as its valid beginning.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod error;
+mod index;
+mod limits;
+mod schema;
+mod wire;
+
+mod view;
+
+mod additions;
+mod attribute;
+mod encode;
+
+pub mod build;
+mod split;
+
+pub use additions::Additions;
+pub use error::{Fault, ParseError};
+pub use index::TraceRequest;
+pub use limits::{MAX_ENTRIES, MAX_NESTING, MAX_REQUEST_BYTES};
+pub use split::{Parts, merge, split};
+pub use view::{Attributes, Event, Events, Link, Links, Resource, Span, SpanKind, Value};

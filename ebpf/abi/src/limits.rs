@@ -6,8 +6,11 @@ pub const PATH_BYTES: usize = 108;
 /// Most bytes copied of one header block. The largest in recordings of kubelet is 163; metadata that Kubernetes does not send is cut.
 pub const HEADER_BLOCK_BYTES: usize = 1024;
 
-/// Header fragments up to this size take a ring record of this size instead of the full one.
-pub const SMALL_HEADER_BYTES: usize = 256;
+/// Room of a large record: a whole header block, or 128 bytes of kernel memory before a nested message.
+pub const LARGE_RECORD_BYTES: usize = 1152;
+
+/// Room of a small record: what 128 bytes of kernel memory and a usual header block or field take.
+pub const SMALL_RECORD_BYTES: usize = 384;
 
 /// Most bytes copied of a string field: ids have 64, image names and paths at most about 250.
 pub const STRING_BYTES: usize = 256;
@@ -25,7 +28,7 @@ pub const WINDOW_BYTES: usize = 24;
 pub const MAX_FIELDS: u32 = 64;
 
 /// Steps of the frame walker in one run: a request takes about six, and up to 21 requests have been seen in one write.
-pub const MAX_STEPS: u32 = 512;
+pub const MAX_STEPS: u32 = 32;
 
 /// Frames that must follow one another before a position in an unknown stream is taken for a frame boundary,
 /// unless fewer of them end exactly where the write ends.

@@ -9,7 +9,7 @@
 //! A socket that is not in the map of endpoints costs one look-up.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
-use spanlet_abi::event::{CLIENT, Head, Kind, Reason, SERVER, opened, read};
+use spanlet_abi::event::{CLIENT, Kind, Reason, SERVER, opened, read};
 use spanlet_abi::layout::Action;
 use spanlet_abi::limits::PATH_BYTES;
 
@@ -21,9 +21,6 @@ use crate::maps::{
 };
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
-
-/// Room for a path in a record, a multiple of eight.
-const PATH_ROOM: usize = 112;
 
 /// The current process in the initial pid namespace.
 #[inline(always)]
@@ -43,20 +40,16 @@ pub fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The current process's id in the agent's pid namespace, kept with the endpoint while the process stays the same.
-///
-/// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-pub unsafe fn current_process(endpoint: *mut Endpoint) -> u32 {
+/// Notes which process uses this end: its id in the agent's pid namespace is looked up only when it is another than before.
+#[inline(never)]
+fn used_by_current_process(endpoint: *mut Endpoint) {
     let process = global_process();
-    // SAFETY: the caller's promise.
+    // SAFETY: points into the map.
     unsafe {
         if load!(endpoint, global_process) != process {
             store!(endpoint, global_process, process);
             store!(endpoint, process, process_in_agent_namespace());
         }
-        load!(endpoint, process)
     }
 }
 
@@ -71,7 +64,7 @@ pub fn watched(sk: u64) -> Option<*mut Endpoint> {
 /// A thread begins to connect `sk`, to this path if it is one.
 #[inline(always)]
 pub fn connect_begins(sk: u64, path: Option<&PathKey>) {
-    let kind = if global_process() == agent!(process) {
+    let kind = if process_in_agent_namespace() == agent!(process) {
         IGNORED
     } else {
         let Some(kind) = path.and_then(socket::watched_kind) else { return };
@@ -172,26 +165,17 @@ fn open(client: u64, server: u64, kind: u32, path: &PathKey) {
 #[inline(always)]
 fn tell_opened(client: u64, kind: u32, path: &PathKey, note: u32) {
     let Some(endpoint) = watched(client) else { return };
-    let head = Head {
-        kind: Kind::Opened as u16,
-        time_ns: now_ns(),
-        length: PATH_BYTES as u32,
-        captured: PATH_BYTES as u32,
-        field: kind,
-        note,
-        ..Head::default()
-    };
-    // SAFETY: `endpoint` points into the map, the record has room for the path.
+    // SAFETY: `endpoint` points into the map; the path is copied before this function returns.
     unsafe {
-        emit::record::<PATH_ROOM>(endpoint, head, |data| {
-            crate::kernel::copy(data, PATH_BYTES as u32, path.data.as_ptr() as u64)
-        });
+        emit::set_out(endpoint, Kind::Opened, now_ns(), PATH_BYTES as u32, note, kind);
+        emit::with_kernel_bytes(endpoint, path.data.as_ptr() as u64, PATH_BYTES as u32);
     }
+    emit::flush(endpoint);
 }
 
 #[inline(always)]
 fn insert(sk: u64, kind: u32) -> bool {
-    if ENDPOINTS.insert(sk, EMPTY_ENDPOINT, 0).is_err() {
+    if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, 0).is_err() {
         return false;
     }
     let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) else { return false };
@@ -209,6 +193,7 @@ fn for_end(sk: u64, connection: u64, peer: u64, end: u8) {
         store!(endpoint, sk, sk);
         store!(endpoint, peer, peer);
         store!(endpoint, end, end as u32);
+        store!(endpoint, aligned, 1);
     }
 }
 
@@ -250,7 +235,10 @@ fn open_old(client: u64, server: u64, kind: u32) {
     for sk in [client, server] {
         if let Some(endpoint) = watched(sk) {
             // SAFETY: points into the map.
-            unsafe { store!(endpoint, track, Track::Unknown as u32) };
+            unsafe {
+                store!(endpoint, track, Track::Unknown as u32);
+                store!(endpoint, aligned, 0);
+            }
         }
     }
     let mut path = socket::empty_key();
@@ -261,6 +249,7 @@ fn open_old(client: u64, server: u64, kind: u32) {
 /// A thread begins to write: what it is about to write is kept until it is accepted.
 #[inline(always)]
 pub fn write_begins(endpoint: *mut Endpoint, mark: &Mark) {
+    used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
     let _ = MARKS.insert(thread(), mark, 0);
@@ -283,34 +272,31 @@ pub fn write_ends(endpoint: *mut Endpoint) {
     unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
 }
 
-/// `bytes` were handed to the reader of `sk`. `last` are those that the queue still held, if the hook knows.
-#[inline(always)]
+/// `bytes` were handed to the reader of `sk`.
+#[inline(never)]
 pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
+    used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe {
-        let total = load!(endpoint, read).wrapping_add(bytes);
-        store!(endpoint, read, total);
-        let head = Head {
-            kind: Kind::Read as u16,
-            time_ns: now_ns(),
-            offset: total,
-            length: bytes as u32,
-            note: if emptied(sk, endpoint) { read::EMPTIED } else { 0 },
-            ..Head::default()
-        };
-        emit::record::<0>(endpoint, head, |_| true);
+        store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
+        align(sk, endpoint);
+        let note = if load!(endpoint, aligned) != 0 { read::ALIGNED } else { 0 };
+        emit::tell(endpoint, Kind::Read, load!(endpoint, read), bytes as u32, note);
     }
 }
 
-/// Whether nothing is left to read and nothing is on its way: then what was written and what was read agree.
+/// When nothing is left to read and nothing is being written, what was read is what was written.
 #[inline(always)]
-fn emptied(sk: u64, endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map.
-    let peer = unsafe { load!(endpoint, peer) };
-    let Some(writer) = watched(peer) else { return false };
-    // SAFETY: points into the map.
-    let writing = unsafe { load!(writer, writing) };
-    writing == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0)
+unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
+    // SAFETY: both point into the map. `written` is loaded first: a write that ends after that leaves something to read.
+    unsafe {
+        let Some(writer) = watched(load!(endpoint, peer)) else { return };
+        let written = load!(writer, written);
+        if load!(writer, writing) == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
+            store!(endpoint, read, written);
+            store!(endpoint, aligned, 1);
+        }
+    }
 }
 
 /// An end is closed.
@@ -320,9 +306,7 @@ pub fn closed(sk: u64) {
         connect_fails(sk);
         return;
     };
-    let head = Head { kind: Kind::Closed as u16, time_ns: now_ns(), ..Head::default() };
-    // SAFETY: points into the map.
-    unsafe { emit::record::<0>(endpoint, head, |_| true) };
+    emit::tell(endpoint, Kind::Closed, 0, 0, 0);
     let _ = ENDPOINTS.remove(&sk);
 }
 

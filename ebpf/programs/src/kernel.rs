@@ -75,7 +75,7 @@ pub fn at_most(value: u64, most: u64) -> u64 {
 }
 
 /// The current process's id in the agent's pid namespace, 0 if it has none there.
-#[inline(always)]
+#[inline(never)]
 pub fn process_in_agent_namespace() -> u32 {
     // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
     let task = unsafe { bpf_get_current_task() };

@@ -4,6 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf};
 use spanlet_abi::counters::Counters;
+use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, PATH_BYTES};
 
@@ -51,8 +52,9 @@ pub struct Endpoint {
     pub kind: u32,
     /// `event::CLIENT` or `event::SERVER`.
     pub end: u32,
-    /// Records of this end so far.
+    /// Records of this end's writes so far, and of its reads: another thread may do the one while one does the other.
     pub sequence: u32,
+    pub read_sequence: u32,
     /// Process in the initial pid namespace that last used this end, and its id in the agent's.
     pub global_process: u32,
     pub process: u32,
@@ -72,9 +74,20 @@ pub struct Endpoint {
     pub copied: u32,
     /// Writes begun and not yet accounted for.
     pub writing: u32,
+    /// 1 if `read` counts from where the other end's `written` does.
+    pub aligned: u32,
+    /// All of a DATA frame with END_STREAM was taken, and its end is to be told.
+    pub ending: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
     pub unparsed: u32,
+    /// A record that is to be written, 0 or 1; what it copies: first kernel memory, then user memory.
+    pub pending: u32,
+    pub kernel_bytes: u32,
+    pub user_bytes: u32,
     pub zero: u32,
+    pub kernel_from: u64,
+    pub user_from: u64,
+    pub head: Head,
 }
 
 /// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
@@ -97,8 +110,10 @@ pub struct Mark {
     pub segments: u64,
     pub segments_left: u32,
     pub segments_in_kernel: u32,
-    /// Accepted bytes that the cursor may still walk, those of the current segment not counted.
+    /// Accepted bytes that are to be walked.
     pub remaining: u64,
+    /// Bytes that this step of the walk may take: of the segment, of the frame, and accepted.
+    pub part: u64,
     /// kprobe: the message, the iterator's count at entry and what has been accounted for.
     pub message: u64,
     pub count: u64,
@@ -114,8 +129,9 @@ pub const WINDOW: usize = 2 * ID_BYTES;
 pub struct Message {
     /// A `message::Stage`.
     pub stage: u32,
-    /// Unread bytes at the start of `window`.
+    /// Unread bytes at the start of `window`, and how many there should be.
     pub have: u32,
+    pub target: u32,
     /// Bytes of the message that are still to be taken from the stream.
     pub left: u32,
     /// Bytes of the current field still to copy, then to skip.
@@ -126,6 +142,13 @@ pub struct Message {
     pub note: u32,
     /// Fields looked at.
     pub fields: u32,
+    /// Where in the window the plan of a field stands, and the number last read there.
+    pub at: u32,
+    pub value: u32,
+    /// Bytes of the first part of a field: from the window, and from the stream.
+    pub from_window: u32,
+    pub from_stream: u32,
+    pub zero: u32,
     /// Where and when the first message ended.
     pub end_offset: u64,
     pub end_ns: u64,
@@ -178,6 +201,23 @@ pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, reserved
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 
+const NO_HEAD: Head = Head {
+    kind: 0,
+    end: 0,
+    flags: 0,
+    sequence: 0,
+    connection: 0,
+    time_ns: 0,
+    begun_ns: 0,
+    offset: 0,
+    stream: 0,
+    process: 0,
+    length: 0,
+    captured: 0,
+    note: 0,
+    field: 0,
+};
+
 pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     connection: 0,
     sk: 0,
@@ -189,6 +229,7 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     kind: 0,
     end: 0,
     sequence: 0,
+    read_sequence: 0,
     global_process: 0,
     process: 0,
     track: 0,
@@ -201,19 +242,33 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     stream: 0,
     copied: 0,
     writing: 0,
+    aligned: 0,
+    ending: 0,
     unparsed: 0,
+    pending: 0,
+    kernel_bytes: 0,
+    user_bytes: 0,
     zero: 0,
+    kernel_from: 0,
+    user_from: 0,
+    head: NO_HEAD,
 };
 
 pub static EMPTY_MESSAGE: Message = Message {
     stage: 0,
     have: 0,
+    target: 0,
     left: 0,
     copy: 0,
     skip: 0,
     field: 0,
     note: 0,
     fields: 0,
+    at: 0,
+    value: 0,
+    from_window: 0,
+    from_stream: 0,
+    zero: 0,
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],

@@ -16,19 +16,18 @@ use spanlet_abi::limits::{ID_BYTES, MAX_FIELDS, NESTED_BYTES, STRING_BYTES, WIND
 use crate::emit;
 use crate::kernel::{at_most, copy, copy_user, opaque};
 use crate::maps::{EMPTY_MESSAGE, Endpoint, Mark, Message, STREAMS, StreamKey, WINDOW, load, store};
-use crate::walk::{address, advance, head};
+use crate::walk::{address, take};
 
 /// The length-prefixed message's prefix: a compressed flag and four bytes of length.
 const PREFIX_BYTES: u32 = 5;
 /// Tag and length of a field 1 with 64 bytes.
 const ID_HEAD_BYTES: u32 = 2;
 const FIELD_1: u8 = 0x0a;
+/// Most bytes of a number (protobuf encoding, base 128 varints).
+const VARINT_BYTES: u32 = 10;
 
 const KIND_CRI: u32 = 1;
 const KIND_DRA: u32 = 3;
-
-/// Room for a field in a record: what the window holds of it, and what is read behind that.
-const FIELD_ROOM: usize = WINDOW_BYTES + NESTED_BYTES;
 
 mod stage {
     pub const PREFIX: u32 = 0;
@@ -41,25 +40,15 @@ mod stage {
     pub const STREAMING: u32 = 7;
 }
 
-/// What to do with a field.
-struct Plan {
-    /// Bytes of tags and lengths before its content.
-    head: u64,
-    copy: u64,
-    skip: u64,
-    number: u32,
-    note: u32,
-}
-
 /// HEADERS without END_STREAM: a message will follow.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(never)]
-pub unsafe fn stream_begins(endpoint: *mut Endpoint, _mark: *mut Mark) {
+pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
     // SAFETY: the caller's promise.
     let key = unsafe { key(endpoint) };
-    let _ = STREAMS.insert(key, EMPTY_MESSAGE, 0);
+    let _ = STREAMS.insert(key, &EMPTY_MESSAGE, 0);
 }
 
 /// END_STREAM: says whether a message came before.
@@ -83,290 +72,309 @@ unsafe fn key(endpoint: *mut Endpoint) -> StreamKey {
     unsafe { StreamKey { sk: load!(endpoint, sk), stream: load!(endpoint, stream), zero: 0 } }
 }
 
-/// Looks at up to `bytes` of a DATA frame's payload under the cursor and moves it on; returns how many were taken.
+/// Looks at the part of a DATA frame's payload under the cursor and takes of it what this stage of the message can use.
 ///
 /// # Safety
 /// Both point into their maps.
-#[inline(always)]
-pub unsafe fn feed(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) -> u64 {
+#[inline(never)]
+pub unsafe fn feed(endpoint: *mut Endpoint, mark: *mut Mark) {
     // SAFETY: the caller's promise.
     unsafe {
         let key = key(endpoint);
         let Some(message) = STREAMS.get_ptr_mut(&key) else {
             store!(endpoint, unparsed, 0);
-            advance(endpoint, mark, bytes);
-            return bytes;
+            take(endpoint, mark, load!(mark, part));
+            return;
         };
-        let before = load!(endpoint, written);
+        if load!(message, stage) == stage::PREFIX {
+            prefix(endpoint, mark, message);
+        }
         match load!(message, stage) {
-            stage::PREFIX => prefix(endpoint, mark, message, bytes),
-            stage::HEAD => field_head(endpoint, mark, message, bytes),
-            stage::COPY => copy_more(endpoint, mark, message, bytes),
-            stage::ID => id(endpoint, mark, message, bytes),
-            stage::SKIP | stage::REST => skip(endpoint, mark, message, bytes),
-            stage::AFTER => second_message(endpoint, mark, message, bytes),
-            _ => advance(endpoint, mark, bytes),
+            stage::PREFIX => {}
+            stage::HEAD => field_head(endpoint, mark, message),
+            stage::COPY => copy_more(endpoint, mark, message),
+            stage::ID => id(endpoint, mark, message),
+            stage::SKIP | stage::REST => skip(endpoint, mark, message),
+            stage::AFTER => second_message(endpoint, mark, message),
+            _ => take(endpoint, mark, load!(mark, part)),
         }
         first_message_taken(endpoint, mark, message);
-        load!(endpoint, written).wrapping_sub(before)
     }
 }
 
 /// Takes bytes from the stream into the window until it holds `target` of them.
-#[inline(always)]
-unsafe fn fill(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64, target: u64) -> bool {
-    // SAFETY: all point into their maps; `have` is below 64 and `take` at most 64 of the window's 128 bytes.
+#[inline(never)]
+unsafe fn fill(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) -> bool {
+    // SAFETY: all point into their maps; `have` is below 64 and `want` at most 64 of the window's 128 bytes.
     unsafe {
         let have = opaque(load!(message, have) as u64);
         if have >= ID_BYTES as u64 {
-            return have >= target;
+            return have >= load!(message, target) as u64;
         }
-        let want = target.saturating_sub(have);
-        let take = at_most(if want < bytes { want } else { bytes }, ID_BYTES as u64);
-        if take != 0 {
+        let part = load!(mark, part);
+        let mut want = (load!(message, target) as u64).saturating_sub(have);
+        if want > part {
+            want = part;
+        }
+        let want = at_most(want, ID_BYTES as u64);
+        if want != 0 {
             let to = (&raw mut (*message).window).cast::<u8>().add(have as usize);
-            if !copy_user(to, take as u32, address(mark)) {
+            if !copy_user(to, want as u32, address(mark)) {
                 store!(message, stage, stage::REST);
                 return false;
             }
-            advance(endpoint, mark, take);
-            store!(message, have, (have + take) as u32);
+            take_of_message(endpoint, mark, message, want);
+            store!(message, have, (have + want) as u32);
         }
-        have + take >= target
+        load!(message, have) >= load!(message, target)
     }
 }
 
 #[inline(never)]
-unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
-        if !fill(endpoint, mark, message, bytes, PREFIX_BYTES as u64) {
+        store!(message, target, PREFIX_BYTES);
+        if !fill(endpoint, mark, message) {
             return;
         }
-        let w = (&raw const (*message).window).cast::<u8>();
-        let length = u32::from_be_bytes([w.add(1).read(), w.add(2).read(), w.add(3).read(), w.add(4).read()]);
+        let length = u32::from_be_bytes([byte(message, 1), byte(message, 2), byte(message, 3), byte(message, 4)]);
         store!(message, left, length);
         store!(message, have, 0);
-        let looked_at = w.read() == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
+        let looked_at = byte(message, 0) == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
         store!(message, stage, if looked_at { stage::HEAD } else { stage::REST });
     }
 }
 
 /// A field's tag, length and first byte.
 #[inline(never)]
-unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
         let server = load!(endpoint, end) != CLIENT as u32;
-        let whole = load!(message, have) as u64 + load!(message, left) as u64;
-        let window = if server { ID_HEAD_BYTES as u64 } else { WINDOW_BYTES as u64 };
-        let target = if whole < window { whole } else { window };
-        let bytes = at_most_left(message, bytes);
-        let before = load!(mark, at);
-        let full = fill(endpoint, mark, message, bytes, target);
-        let taken = load!(mark, at).wrapping_sub(before);
-        store!(message, left, load!(message, left).saturating_sub(taken as u32));
-        if !full {
+        let whole = load!(message, have).saturating_add(load!(message, left));
+        let window = if server { ID_HEAD_BYTES } else { WINDOW_BYTES as u32 };
+        store!(message, target, if whole < window { whole } else { window });
+        if !fill(endpoint, mark, message) {
             return;
         }
         if server {
             id_head(message);
-            return;
-        }
-        match plan(endpoint, message) {
-            Some(plan) => begin_field(endpoint, mark, message, bytes - at_most(taken, bytes), &plan),
-            None => store!(message, stage, stage::REST),
+        } else if plan(endpoint, message) {
+            begin_field(endpoint, mark, message);
+        } else {
+            store!(message, stage, stage::REST);
         }
     }
 }
 
-/// Decides by a field's first bytes what is copied of it; none: nothing more of this message.
-#[inline(always)]
-unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> Option<Plan> {
+/// Decides by a field's first bytes what is copied of it; false: nothing more of this message.
+///
+/// What it decides goes through the map value: read back it is an unknown scalar, so that the ways through here meet again
+/// for the verifier.
+#[inline(never)]
+unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
     // SAFETY: all point into their maps; `byte` stays within the window.
     unsafe {
-        let kind = load!(endpoint, kind);
-        let w = (&raw const (*message).window).cast::<u8>();
         let fields = load!(message, fields) + 1;
         store!(message, fields, fields);
-        if load!(message, have) == 0 || fields > MAX_FIELDS {
-            return None;
+        store!(message, at, 0);
+        store!(message, copy, 0);
+        store!(message, skip, 0);
+        store!(message, note, 0);
+        if load!(message, have) == 0 || fields > MAX_FIELDS || !varint(message) {
+            return false;
         }
-        let low = w.read();
-        let (tag, at) = if low < 0x80 { (low as u32, 1) } else { ((low & 0x7f) as u32 | (w.add(1).read() as u32) << 7, 2) };
-        let number = tag >> 3;
-        if kind == KIND_CRI && number != 1 {
-            return None;
-        }
+        let tag = load!(message, value);
+        store!(message, field, tag >> 3);
         match tag & 7 {
-            2 => {}
-            0 => return varint_end(w, at).map(|head| Plan { head, copy: 0, skip: 0, number, note: 0 }),
-            1 => return Some(Plan { head: at, copy: 0, skip: 8, number, note: 0 }),
-            5 => return Some(Plan { head: at, copy: 0, skip: 4, number, note: 0 }),
-            _ => return None,
+            2 => varint(message) && plan_bytes(endpoint, message),
+            _ if load!(endpoint, kind) == KIND_CRI => false,
+            0 => varint(message),
+            1 => {
+                store!(message, skip, 8);
+                true
+            }
+            5 => {
+                store!(message, skip, 4);
+                true
+            }
+            _ => false,
         }
-        let (length, at) = varint(w, at)?;
-        let first = byte(w, at);
-        if length == 0 {
-            return Some(Plan { head: at, copy: 0, skip: 0, number, note: 0 });
+    }
+}
+
+/// A field with a length: `value` bytes from `at` on.
+#[inline(always)]
+unsafe fn plan_bytes(endpoint: *mut Endpoint, message: *mut Message) -> bool {
+    // SAFETY: all point into their maps; `byte` stays within the window.
+    unsafe {
+        let (kind, number) = (load!(endpoint, kind), load!(message, field));
+        if kind == KIND_CRI && number != 1 {
+            return false;
         }
-        let text = first >= 0x20;
+        let length = load!(message, value);
+        let first = if length == 0 { 0 } else { byte(message, load!(message, at) as u64) };
+        store!(message, skip, length);
         if number == 1 && first == FIELD_1 {
             if kind == KIND_DRA {
                 // A claim: its fields are looked at as they come.
-                return Some(Plan { head: at, copy: 0, skip: 0, number, note: 0 });
+                store!(message, skip, 0);
+                return true;
             }
-            let (inner, content) = varint(w, at + 1)?;
-            let copy = if inner < NESTED_BYTES as u64 { inner } else { NESTED_BYTES as u64 };
-            let taken = content - at;
-            if taken + inner > length {
-                return None;
-            }
-            return Some(Plan { head: content, copy, skip: length - taken - copy, number, note: field::NESTED | cut(copy < inner) });
+            return plan_nested(message);
         }
+        let text = first >= 0x20;
         let wanted = match kind {
             KIND_CRI => text,
             KIND_DRA => text && number <= 3,
             _ => text && number == 1 || first == b'/',
         };
-        if !wanted {
-            return Some(Plan { head: at, copy: 0, skip: length, number, note: 0 });
+        if wanted {
+            let copy = if length < STRING_BYTES as u32 { length } else { STRING_BYTES as u32 };
+            store!(message, copy, copy);
+            store!(message, skip, length - copy);
+            store!(message, note, if copy < length { field::CUT } else { 0 });
         }
-        let copy = if length < STRING_BYTES as u64 { length } else { STRING_BYTES as u64 };
-        Some(Plan { head: at, copy, skip: length - copy, number, note: cut(copy < length) })
+        true
     }
 }
 
-#[inline(always)]
-fn cut(cut: bool) -> u32 {
-    if cut { field::CUT } else { 0 }
+/// Of a nested message only its field 1.
+#[inline(never)]
+unsafe fn plan_nested(message: *mut Message) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        let (outer, start) = (load!(message, value), load!(message, at));
+        store!(message, at, start.wrapping_add(1));
+        if !varint(message) {
+            return false;
+        }
+        let (inner, taken) = (load!(message, value), load!(message, at).wrapping_sub(start));
+        if taken > outer || inner > outer - taken {
+            return false;
+        }
+        let copy = if inner < NESTED_BYTES as u32 { inner } else { NESTED_BYTES as u32 };
+        store!(message, copy, copy);
+        store!(message, skip, outer - taken - copy);
+        store!(message, note, field::NESTED | if copy < inner { field::CUT } else { 0 });
+        true
+    }
 }
 
 /// The window's byte at `at`.
 ///
 /// # Safety
-/// `w` is a window.
+/// `message` points into the map.
 #[inline(always)]
-unsafe fn byte(w: *const u8, at: u64) -> u8 {
+unsafe fn byte(message: *mut Message, at: u64) -> u8 {
     let at = at_most(at, WINDOW as u64 - 1);
     // SAFETY: inside the window.
-    unsafe { core::ptr::read_volatile(w.add(at as usize)) }
+    unsafe { core::ptr::read_volatile((&raw const (*message).window).cast::<u8>().add(at as usize)) }
 }
 
-/// A length of at most four bytes (2^28), and where it ends.
-///
-/// # Safety
-/// `w` is a window.
-#[inline(always)]
-unsafe fn varint(w: *const u8, at: u64) -> Option<(u64, u64)> {
-    // SAFETY: the caller's promise.
+/// Reads a number of at most 28 bits at `at` into `value` and moves `at` behind it; longer ones pass with their low bits.
+#[inline(never)]
+unsafe fn varint(message: *mut Message) -> bool {
+    let mut i = 0u32;
+    // SAFETY: points into the map.
     unsafe {
-        let b = byte(w, at) as u64;
-        if b < 0x80 {
-            return Some((b, at + 1));
+        store!(message, value, 0);
+        while i < VARINT_BYTES {
+            let at = load!(message, at);
+            let byte = byte(message, at as u64) as u32;
+            store!(message, at, at.wrapping_add(1));
+            if i < 4 {
+                store!(message, value, load!(message, value) | (byte & 0x7f) << (7 * i));
+            }
+            if byte < 0x80 {
+                return true;
+            }
+            i += 1;
         }
-        let c = byte(w, at + 1) as u64;
-        if c < 0x80 {
-            return Some((b & 0x7f | c << 7, at + 2));
-        }
-        let d = byte(w, at + 2) as u64;
-        if d < 0x80 {
-            return Some((b & 0x7f | (c & 0x7f) << 7 | d << 14, at + 3));
-        }
-        let e = byte(w, at + 3) as u64;
-        if e < 0x80 { Some((b & 0x7f | (c & 0x7f) << 7 | (d & 0x7f) << 14 | e << 21, at + 4)) } else { None }
     }
-}
-
-/// Where a number field ends.
-///
-/// # Safety
-/// `w` is a window.
-#[inline(always)]
-unsafe fn varint_end(w: *const u8, at: u64) -> Option<u64> {
-    let mut i = 0u64;
-    while i < 10 {
-        // SAFETY: the caller's promise.
-        if unsafe { byte(w, at + i) } < 0x80 {
-            return Some(at + i + 1);
-        }
-        i += 1;
-    }
-    None
+    false
 }
 
 /// Copies what is there of a field's content, and sets out what is to come.
 #[inline(never)]
-unsafe fn begin_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64, plan: &Plan) {
+unsafe fn begin_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps; lengths are clamped to the record's room.
     unsafe {
-        let have = load!(message, have) as u64;
-        if plan.head > have {
+        let (have, start) = (load!(message, have), load!(message, at));
+        if start > have {
             store!(message, stage, stage::REST);
             return;
         }
-        let rest = at_most(have - plan.head, WINDOW_BYTES as u64);
-        let from_window = if plan.copy < rest { plan.copy } else { rest };
-        let dropped = if plan.skip < rest - from_window { plan.skip } else { rest - from_window };
-        store!(message, field, plan.number);
-        store!(message, skip, (plan.skip - dropped) as u32);
-        let ahead = plan.copy - from_window;
-        let from_stream = if ahead < bytes { ahead } else { bytes };
-        store!(message, copy, (ahead - from_stream) as u32);
-        store!(message, note, plan.note & !field::BEGINS);
-        if plan.copy != 0 {
-            tell_field(endpoint, mark, message, plan, from_window, from_stream);
-            take(endpoint, mark, message, from_stream);
+        divide(mark, message);
+        if load!(message, copy) != 0 {
+            tell_field(endpoint, mark, message);
+            take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
+            let told = load!(message, from_window) + load!(message, from_stream);
+            store!(message, copy, load!(message, copy).saturating_sub(told));
         }
-        shift(message, plan.head + from_window + dropped);
+        shift(message);
         next_stage(endpoint, message);
     }
 }
 
-/// Writes the record of a field's first part.
-#[inline(always)]
-unsafe fn tell_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, plan: &Plan, from_window: u64, from_stream: u64) {
-    // SAFETY: all point into their maps; lengths are clamped to the record's room.
+/// How much of the field's content stands in the window, to copy and to skip, and how much to copy under the cursor; `at` is
+/// moved to where the window's next field begins, `value` keeps where the content did.
+#[inline(never)]
+unsafe fn divide(mark: *mut Mark, message: *mut Message) {
+    // SAFETY: both point into their maps.
     unsafe {
-        let mut head = head(endpoint, mark, Kind::Field);
-        head.field = plan.number;
-        head.length = (plan.copy) as u32;
-        head.captured = (from_window + from_stream) as u32;
-        head.note = plan.note | field::BEGINS | if load!(message, copy) == 0 { field::COMPLETE } else { 0 };
-        let from = address(mark);
+        let start = load!(message, at);
+        let (rest, copy, skip) = (load!(message, have).saturating_sub(start), load!(message, copy), load!(message, skip));
+        let from_window = if copy < rest { copy } else { rest };
+        let dropped = if skip < rest - from_window { skip } else { rest - from_window };
+        let (ahead, part) = ((copy - from_window) as u64, load!(mark, part));
+        store!(message, from_window, from_window);
+        store!(message, from_stream, if ahead < part { ahead as u32 } else { part as u32 });
+        store!(message, skip, skip - dropped);
+        store!(message, value, start);
+        store!(message, at, start + from_window + dropped);
+    }
+}
+
+/// Sets out the record of a field's first part: what the window holds of it, then what stands under the cursor.
+#[inline(never)]
+unsafe fn tell_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let (from_window, from_stream) = (load!(message, from_window), load!(message, from_stream));
+        let length = load!(message, copy);
+        let complete = if length == from_window + from_stream { field::COMPLETE } else { 0 };
+        let note = load!(message, note) | field::BEGINS | complete;
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), length, note, load!(message, field));
         let window = (&raw const (*message).window) as u64;
-        emit::record::<FIELD_ROOM>(endpoint, head, |data| {
-            let start = at_most(from_window, WINDOW_BYTES as u64);
-            let skipped = at_most(plan.head, WINDOW_BYTES as u64);
-            copy(data, start as u32, window.wrapping_add(skipped))
-                && copy_user(data.add(start as usize), at_most(from_stream, NESTED_BYTES as u64) as u32, from)
-        });
+        emit::with_kernel_bytes(endpoint, window.wrapping_add(load!(message, value) as u64), from_window);
+        emit::with_user_bytes(endpoint, address(mark), from_stream);
     }
 }
 
 /// A field that a write cut: its next part.
 #[inline(never)]
-unsafe fn copy_more(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn copy_more(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps; the length is clamped to the record's room.
     unsafe {
-        let bytes = at_most_left(message, bytes);
-        let copy = load!(message, copy) as u64;
-        let part = at_most(if copy < bytes { copy } else { bytes }, NESTED_BYTES as u64);
-        store!(message, copy, (copy - part) as u32);
-        let mut head = head(endpoint, mark, Kind::Field);
-        head.field = load!(message, field);
-        head.length = part as u32;
-        head.captured = part as u32;
-        head.note = load!(message, note) | if copy == part { field::COMPLETE } else { 0 };
-        let from = address(mark);
-        emit::record::<FIELD_ROOM>(endpoint, head, |data| copy_user(data, at_most(part, NESTED_BYTES as u64) as u32, from));
-        take(endpoint, mark, message, part);
+        let (copy, bytes) = (load!(message, copy), load!(mark, part));
+        let mut part = if (copy as u64) < bytes { copy } else { bytes as u32 };
+        if part > NESTED_BYTES as u32 {
+            part = NESTED_BYTES as u32;
+        }
+        store!(message, from_stream, part);
+        store!(message, copy, copy - part);
+        let note = load!(message, note) | if copy == part { field::COMPLETE } else { 0 };
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), part, note, load!(message, field));
+        emit::with_user_bytes(endpoint, address(mark), part);
+        take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
         next_stage(endpoint, message);
     }
 }
 
 /// The stage after a part of a field.
-#[inline(always)]
+#[inline(never)]
 unsafe fn next_stage(endpoint: *mut Endpoint, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
@@ -383,79 +391,75 @@ unsafe fn next_stage(endpoint: *mut Endpoint, message: *mut Message) {
     }
 }
 
-#[inline(always)]
-unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+#[inline(never)]
+unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
-        let bytes = at_most_left(message, bytes);
-        if load!(message, stage) == stage::REST {
-            take(endpoint, mark, message, bytes);
-            return;
-        }
-        let skip = load!(message, skip) as u64;
-        let part = if skip < bytes { skip } else { bytes };
-        take(endpoint, mark, message, part);
-        store!(message, skip, (skip - part) as u32);
-        if skip == part {
-            store!(message, stage, stage::HEAD);
+        let rest = load!(message, stage) == stage::REST;
+        let most = if rest { load!(message, left) } else { load!(message, skip) } as u64;
+        let part = load!(mark, part);
+        let bytes = if most < part { most } else { part };
+        take_of_message(endpoint, mark, message, bytes);
+        if !rest {
+            store!(message, skip, (most - bytes) as u32);
+            if most == bytes {
+                store!(message, stage, stage::HEAD);
+            }
         }
     }
 }
 
 /// A server's field 1 with 64 bytes may be an id.
-#[inline(always)]
+#[inline(never)]
 unsafe fn id_head(message: *mut Message) {
     // SAFETY: points into the map.
     unsafe {
-        let w = (&raw const (*message).window).cast::<u8>();
-        let fits = load!(message, have) == ID_HEAD_BYTES && w.read() == FIELD_1 && w.add(1).read() as usize == ID_BYTES;
+        let fits = load!(message, have) == ID_HEAD_BYTES && byte(message, 0) == FIELD_1 && byte(message, 1) as usize == ID_BYTES;
         store!(message, have, 0);
         store!(message, stage, if fits && load!(message, left) >= ID_BYTES as u32 { stage::ID } else { stage::REST });
     }
 }
 
 #[inline(never)]
-unsafe fn id(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn id(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
-        let bytes = at_most_left(message, bytes);
-        let before = load!(mark, at);
-        let full = fill(endpoint, mark, message, bytes, ID_BYTES as u64);
-        let taken = load!(mark, at).wrapping_sub(before);
-        store!(message, left, load!(message, left).saturating_sub(taken as u32));
-        if !full {
+        store!(message, target, ID_BYTES as u32);
+        if !fill(endpoint, mark, message) {
             return;
         }
         store!(message, stage, stage::REST);
         if !all_hexadecimal(message) {
             return;
         }
-        let mut head = head(endpoint, mark, Kind::Field);
-        head.field = 1;
-        head.length = ID_BYTES as u32;
-        head.captured = ID_BYTES as u32;
-        head.note = field::BEGINS | field::COMPLETE;
-        let window = (&raw const (*message).window) as u64;
-        emit::record::<ID_BYTES>(endpoint, head, |data| copy(data, ID_BYTES as u32, window));
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), ID_BYTES as u32, field::BEGINS | field::COMPLETE, 1);
+        emit::with_kernel_bytes(endpoint, (&raw const (*message).window) as u64, ID_BYTES as u32);
     }
 }
 
-#[inline(always)]
+/// Eight digits at a time: a byte is a digit if it is in `0..=9` or in `a..=f`; none may have its high bit set.
+#[inline(never)]
 unsafe fn all_hexadecimal(message: *mut Message) -> bool {
-    let mut i = 0usize;
-    while i < ID_BYTES {
-        // SAFETY: inside the window.
-        let digit = unsafe { (&raw const (*message).window).cast::<u8>().add(i).read() };
-        if !matches!(digit, b'0'..=b'9' | b'a'..=b'f') {
-            return false;
-        }
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let (mut wrong, mut i) = (0u64, 0usize);
+    while i < ID_BYTES / 8 {
+        // SAFETY: inside the window, which is aligned to eight.
+        let digits = unsafe { (&raw const (*message).window).cast::<u64>().add(i).read_volatile() };
+        // Adding up to the high bit compares each byte without a carry into the next, since none has its own high bit set.
+        let low = digits & !HIGH;
+        let from_0 = low + (0x80 - b'0' as u64) * ONES;
+        let past_9 = low + (0x7f - b'9' as u64) * ONES;
+        let from_a = low + (0x80 - b'a' as u64) * ONES;
+        let past_f = low + (0x7f - b'f' as u64) * ONES;
+        wrong |= digits | !((from_0 & !past_9) | (from_a & !past_f));
         i += 1;
     }
-    true
+    wrong & HIGH == 0
 }
 
 /// Marks where the first message ended, once.
-#[inline(always)]
+#[inline(never)]
 unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
@@ -479,49 +483,39 @@ unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message:
 
 /// More bytes after the first message: a streaming call.
 #[inline(never)]
-unsafe fn second_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn second_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
         store!(message, stage, stage::STREAMING);
-        let mut head = head(endpoint, mark, Kind::Streaming);
-        head.offset = load!(message, end_offset);
-        head.time_ns = load!(message, end_ns);
-        emit::record::<0>(endpoint, head, |_| true);
-        advance(endpoint, mark, bytes);
+        emit::set_out(endpoint, Kind::Streaming, load!(message, end_ns), 0, 0, 0);
+        store!((&raw mut (*endpoint).head), offset, load!(message, end_offset));
+        take(endpoint, mark, load!(mark, part));
     }
-}
-
-/// Bytes of this message among `bytes`.
-#[inline(always)]
-unsafe fn at_most_left(message: *mut Message, bytes: u64) -> u64 {
-    // SAFETY: points into the map.
-    let left = unsafe { load!(message, left) } as u64;
-    if left < bytes { left } else { bytes }
 }
 
 /// Takes bytes of the message from the stream.
 #[inline(always)]
-unsafe fn take(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+unsafe fn take_of_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
     // SAFETY: all point into their maps.
     unsafe {
-        advance(endpoint, mark, bytes);
+        take(endpoint, mark, bytes);
         store!(message, left, load!(message, left).saturating_sub(bytes as u32));
     }
 }
 
-/// Drops the window's first `bytes`.
-#[inline(always)]
-unsafe fn shift(message: *mut Message, bytes: u64) {
+/// Drops the window's bytes before `at`.
+#[inline(never)]
+unsafe fn shift(message: *mut Message) {
     // SAFETY: both arrays have room for the window behind any start inside it.
     unsafe {
-        let have = load!(message, have) as u64;
+        let (have, bytes) = (load!(message, have), load!(message, at));
         if bytes >= have {
             store!(message, have, 0);
             return;
         }
-        let from = (&raw const (*message).window) as u64 + at_most(bytes, WINDOW_BYTES as u64);
+        store!(message, have, have - bytes);
+        let from = (&raw const (*message).window) as u64 + at_most(bytes as u64, WINDOW_BYTES as u64);
         copy((&raw mut (*message).shifted).cast(), WINDOW_BYTES as u32, from);
         copy((&raw mut (*message).window).cast(), WINDOW_BYTES as u32, (&raw const (*message).shifted) as u64);
-        store!(message, have, (have - bytes) as u32);
     }
 }

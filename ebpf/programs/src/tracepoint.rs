@@ -8,6 +8,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
+use crate::emit;
 use crate::connection::{self, global_process, now_ns, thread, watched};
 use crate::kernel::{field, opaque, read_user};
 use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
@@ -146,6 +147,7 @@ fn exit(result: i64) {
         if action == Action::Unfollowed as u32 {
             // SAFETY: points into the map.
             unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
+            emit::flush(endpoint);
         } else if action >= Action::Write as u32 {
             connection::write_ends(endpoint);
             if result > 0 {

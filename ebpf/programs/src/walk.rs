@@ -1,13 +1,16 @@
 //! Walking the HTTP/2 frames of what one end writes (RFC 9113 §4.1), wherever its writes cut them.
 //!
 //! One step of the loop does one thing: take the next segment, read a frame's header, or take a part of its payload.
+//!
+//! Numbers pass from function to function through the map values. Read back they are unknown scalars to the verifier: the ways
+//! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
 
-use spanlet_abi::event::{Head, Kind, Reason, headers};
-use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_STEPS, PROOF_FRAMES, SMALL_HEADER_BYTES};
+use spanlet_abi::event::{Kind, Reason, headers};
+use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_STEPS, PROOF_FRAMES};
 
 use crate::emit;
-use crate::kernel::{at_most, copy_user, opaque, read, read_user};
-use crate::maps::{Endpoint, Mark, STREAMS, StreamKey, Track, load, store};
+use crate::kernel::{copy_user, opaque, read, read_user};
+use crate::maps::{Endpoint, Mark, Track, load, store};
 use crate::message;
 
 /// The connection preface (RFC 9113 §3.4).
@@ -60,6 +63,7 @@ pub unsafe fn accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
         if load!(mark, remaining) != 0 {
             if i == MAX_STEPS {
                 lose_track(endpoint, Reason::TooManyFrames);
+                emit::flush(endpoint);
             }
             skip_write(endpoint, mark, written, bytes);
         }
@@ -80,30 +84,15 @@ unsafe fn skip_write(endpoint: *mut Endpoint, mark: *mut Mark, written: u64, byt
 }
 
 /// From here on frame boundaries are unknown.
-#[inline(never)]
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
 pub unsafe fn lose_track(endpoint: *mut Endpoint, reason: Reason) {
-    // SAFETY: points into the map.
+    // SAFETY: the caller's promise.
     unsafe {
         store!(endpoint, track, Track::Unknown as u32);
-        let head = Head {
-            kind: Kind::LostTrack as u16,
-            time_ns: crate::connection::now_ns(),
-            offset: load!(endpoint, written),
-            note: reason as u32,
-            ..Head::default()
-        };
-        emit::record::<0>(endpoint, head, |_| true);
-    }
-}
-
-/// Bytes under the cursor: of this segment, and accepted.
-#[inline(always)]
-unsafe fn available(mark: *mut Mark) -> u64 {
-    // SAFETY: points into the map.
-    unsafe {
-        let rest = load!(mark, end).wrapping_sub(load!(mark, at));
-        let remaining = load!(mark, remaining);
-        if rest < remaining { rest } else { remaining }
+        emit::set_out(endpoint, Kind::LostTrack, crate::connection::now_ns(), 0, reason as u32, 0);
     }
 }
 
@@ -117,7 +106,21 @@ pub unsafe fn advance(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
     unsafe {
         store!(mark, at, load!(mark, at).wrapping_add(bytes));
         store!(mark, remaining, load!(mark, remaining).wrapping_sub(bytes));
+        store!(mark, part, load!(mark, part).wrapping_sub(bytes));
         store!(endpoint, written, load!(endpoint, written).wrapping_add(bytes));
+    }
+}
+
+/// Moves the cursor on inside a frame's payload.
+///
+/// # Safety
+/// Both point into their maps.
+#[inline(always)]
+pub unsafe fn take(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(endpoint, left, load!(endpoint, left).wrapping_sub(bytes as u32));
+        advance(endpoint, mark, bytes);
     }
 }
 
@@ -131,32 +134,64 @@ pub unsafe fn address(mark: *mut Mark) -> u64 {
     unsafe { load!(mark, buffer).wrapping_add(load!(mark, at)) }
 }
 
-/// One step; false when there is nothing left or no way on.
-#[inline(always)]
+/// One step, with at most one record; false when there is nothing left or no way on.
+#[inline(never)]
 unsafe fn step(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
     // SAFETY: both point into their maps.
     unsafe {
+        let more = turn(endpoint, mark);
+        emit::flush(endpoint);
+        more
+    }
+}
+
+#[inline(always)]
+unsafe fn turn(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps.
+    unsafe {
+        measure(endpoint, mark);
         if load!(endpoint, unparsed) != 0 {
-            message::feed(endpoint, mark, 0);
-            data_taken(endpoint, mark);
+            message::feed(endpoint, mark);
             return true;
         }
-        let available = available(mark);
-        if available == 0 {
+        if load!(endpoint, ending) != 0 {
+            data_ends(endpoint, mark);
+            return true;
+        }
+        if load!(mark, part) == 0 {
             return load!(mark, remaining) != 0 && next_segment(mark);
         }
-        let left = load!(endpoint, left) as u64;
-        if left == 0 {
-            return frame_header(endpoint, mark, available);
+        if load!(endpoint, left) == 0 {
+            if !frame_header(endpoint, mark) {
+                return false;
+            }
+            measure(endpoint, mark);
         }
-        let bytes = if left < available { left } else { available };
-        payload(endpoint, mark, bytes);
+        payload(endpoint, mark);
         true
     }
 }
 
+/// Sets [`Mark::part`], at a frame's header to what is there of the segment.
+#[inline(never)]
+unsafe fn measure(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let mut part = load!(mark, end).wrapping_sub(load!(mark, at));
+        let remaining = load!(mark, remaining);
+        if part > remaining {
+            part = remaining;
+        }
+        let left = load!(endpoint, left) as u64;
+        if left != 0 && part > left {
+            part = left;
+        }
+        store!(mark, part, part);
+    }
+}
+
 /// Takes the next `struct iovec`.
-#[inline(always)]
+#[inline(never)]
 unsafe fn next_segment(mark: *mut Mark) -> bool {
     // SAFETY: points into the map.
     unsafe {
@@ -180,7 +215,32 @@ unsafe fn next_segment(mark: *mut Mark) -> bool {
 
 /// Reads a frame's header, or the part of it that is there.
 #[inline(always)]
-unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark, available: u64) -> bool {
+unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps.
+    unsafe {
+        if !header_bytes(endpoint, mark) {
+            lose_track(endpoint, Reason::ReadFault);
+            return false;
+        }
+        if load!(endpoint, have) < FRAME_HEADER_BYTES as u32 {
+            store!(endpoint, frame, SKIPPED);
+            return true;
+        }
+        parse_header(endpoint);
+        if !plausible(endpoint) {
+            lose_track(endpoint, Reason::NoFrame);
+            return false;
+        }
+        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM == 0 {
+            message::stream_begins(endpoint);
+        }
+        true
+    }
+}
+
+/// Takes what is there of the nine bytes.
+#[inline(never)]
+unsafe fn header_bytes(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
     // SAFETY: both point into their maps; `have + take` is at most 9 of the header's 16 bytes.
     unsafe {
         let have = opaque(load!(endpoint, have) as u64);
@@ -190,31 +250,25 @@ unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark, available: u64)
         if have == 0 {
             store!(endpoint, frame_begun_ns, load!(mark, time_ns));
         }
+        let part = load!(mark, part);
         let need = FRAME_HEADER_BYTES - have;
-        let take = at_most(if available < need { available } else { need }, FRAME_HEADER_BYTES);
+        let take = opaque(if part < need { part } else { need });
+        if take == 0 || take > FRAME_HEADER_BYTES {
+            return false;
+        }
+        // The header has room for 16: the verifier need not see that have + take is at most 9, only that it is at most 17.
+        let take = if have > 6 && take > 7 { 7 } else { take };
         let to = (&raw mut (*endpoint).header).cast::<u8>().add(have as usize);
-        if take == 0 || take > 9 - have || !copy_user(to, take as u32, address(mark)) {
-            lose_track(endpoint, Reason::ReadFault);
+        if !copy_user(to, take as u32, address(mark)) {
             return false;
         }
+        store!(endpoint, have, (have + take) as u32);
         advance(endpoint, mark, take);
-        if take < need {
-            store!(endpoint, have, (have + take) as u32);
-            return true;
-        }
-        store!(endpoint, have, 0);
-        parse_header(endpoint);
-        if !plausible(load!(endpoint, length), load!(endpoint, frame), load!(endpoint, stream)) {
-            lose_track(endpoint, Reason::NoFrame);
-            return false;
-        }
-        store!(endpoint, left, load!(endpoint, length));
-        frame_begins(endpoint, mark);
         true
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 unsafe fn parse_header(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -224,207 +278,135 @@ unsafe fn parse_header(endpoint: *mut Endpoint) {
         store!(endpoint, flags, h[4] as u32);
         // The reserved bit is ignored (RFC 9113 §4.1).
         store!(endpoint, stream, u32::from_be_bytes([h[5], h[6], h[7], h[8]]) & 0x7fff_ffff);
+        store!(endpoint, left, load!(endpoint, length));
+        store!(endpoint, have, 0);
     }
+}
+
+/// Whether what was parsed can be the header of a frame.
+#[inline(never)]
+unsafe fn plausible(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
+    unsafe { is_frame(load!(endpoint, length), load!(endpoint, frame), load!(endpoint, stream)) }
 }
 
 /// Whether this can be the header of a frame: its stream is 0 just where RFC 9113 §6 says so.
 #[inline(always)]
-fn plausible(length: u32, frame: u32, stream: u32) -> bool {
+fn is_frame(length: u32, frame: u32, stream: u32) -> bool {
+    /// DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION
+    const OF_A_STREAM: u32 = 0b10_0010_1111;
+    /// SETTINGS, PING, GOAWAY
+    const OF_THE_CONNECTION: u32 = 0b1101_0000;
     if length > MAX_FRAME_BYTES || frame > HIGHEST_TYPE {
         return false;
     }
-    match frame {
-        // DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION
-        0..=3 | 5 | CONTINUATION => stream != 0,
-        // SETTINGS, PING, GOAWAY
-        SETTINGS | 6 | GOAWAY => stream == 0,
-        _ => true,
-    }
+    let kind = 1 << frame;
+    if stream == 0 { kind & OF_A_STREAM == 0 } else { kind & OF_THE_CONNECTION == 0 }
 }
 
+/// Takes a part of the current frame's payload; of an empty one, nothing.
 #[inline(always)]
-unsafe fn frame_begins(endpoint: *mut Endpoint, mark: *mut Mark) {
+unsafe fn payload(endpoint: *mut Endpoint, mark: *mut Mark) {
     // SAFETY: both point into their maps.
     unsafe {
-        let frame = load!(endpoint, frame);
-        if frame == HEADERS {
-            store!(endpoint, copied, 0);
-            if load!(endpoint, flags) & END_STREAM == 0 {
-                message::stream_begins(endpoint, mark);
-            }
+        if load!(endpoint, left) == 0 {
+            store!(mark, part, 0);
         }
-        if load!(endpoint, left) != 0 {
-            return;
-        }
-        match frame {
-            HEADERS | CONTINUATION => fragment(endpoint, mark, 0, Kind::Headers),
-            DATA => data_ends(endpoint, mark),
-            _ => {}
-        }
-    }
-}
-
-/// Takes `bytes` of the current frame's payload, all of them in this segment.
-#[inline(always)]
-unsafe fn payload(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
-    // SAFETY: both point into their maps.
-    unsafe {
-        let frame = load!(endpoint, frame);
-        match frame {
-            HEADERS | CONTINUATION => fragment(endpoint, mark, bytes, Kind::Headers),
-            SETTINGS => {
-                if load!(endpoint, flags) & ACK == 0 {
-                    fragment(endpoint, mark, bytes, Kind::Settings);
+        match load!(endpoint, frame) {
+            HEADERS | CONTINUATION | SETTINGS => fragment(endpoint, mark),
+            DATA => {
+                if load!(endpoint, flags) & PADDED == 0 && load!(mark, part) != 0 {
+                    message::feed(endpoint, mark);
                 } else {
-                    pass(endpoint, mark, bytes);
+                    take(endpoint, mark, load!(mark, part));
+                }
+                if load!(endpoint, left) == 0 && load!(endpoint, flags) & END_STREAM != 0 {
+                    store!(endpoint, ending, 1);
                 }
             }
-            DATA if load!(endpoint, flags) & PADDED == 0 => {
-                let taken = message::feed(endpoint, mark, bytes);
-                store!(endpoint, left, load!(endpoint, left).wrapping_sub(taken as u32));
-            }
-            RST_STREAM | GOAWAY => {
-                tell_end(endpoint, mark, bytes, frame);
-                pass(endpoint, mark, bytes);
-            }
-            _ => pass(endpoint, mark, bytes),
-        }
-        if frame == DATA {
-            data_taken(endpoint, mark);
-        }
-    }
-}
-
-/// Ends the frame when all of its payload was taken and looked at.
-#[inline(always)]
-unsafe fn data_taken(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
-    unsafe {
-        if load!(endpoint, left) == 0 && load!(endpoint, unparsed) == 0 {
-            data_ends(endpoint, mark);
-        }
-    }
-}
-
-/// Takes payload bytes without a look.
-#[inline(always)]
-unsafe fn pass(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
-    // SAFETY: both point into their maps.
-    unsafe {
-        store!(endpoint, left, load!(endpoint, left).wrapping_sub(bytes as u32));
-        advance(endpoint, mark, bytes);
-    }
-}
-
-/// A head with what all records of this frame share.
-///
-/// # Safety
-/// Both point into their maps.
-#[inline(always)]
-pub unsafe fn head(endpoint: *mut Endpoint, mark: *mut Mark, kind: Kind) -> Head {
-    // SAFETY: the caller's promise.
-    unsafe {
-        Head {
-            kind: kind as u16,
-            flags: load!(endpoint, flags) as u8,
-            time_ns: load!(mark, time_ns),
-            begun_ns: load!(endpoint, frame_begun_ns),
-            offset: load!(endpoint, written),
-            stream: load!(endpoint, stream),
-            ..Head::default()
+            RST_STREAM | GOAWAY => tell_end(endpoint, mark),
+            _ => take(endpoint, mark, load!(mark, part)),
         }
     }
 }
 
 /// Copies a part of a header block, or of a SETTINGS payload.
 #[inline(never)]
-unsafe fn fragment(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64, kind: Kind) {
-    // SAFETY: both point into their maps; each record has room for what is copied into it.
+unsafe fn fragment(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
     unsafe {
-        let from = address(mark);
+        let kind = if load!(endpoint, frame) == SETTINGS { Kind::Settings } else { Kind::Headers };
         let begins = load!(endpoint, left) == load!(endpoint, length);
-        if load!(endpoint, frame) != CONTINUATION && begins {
+        // CONTINUATION goes on with the block.
+        if begins && load!(endpoint, frame) != CONTINUATION {
             store!(endpoint, copied, 0);
         }
-        pass(endpoint, mark, bytes);
-        let copied = at_most(load!(endpoint, copied) as u64, HEADER_BLOCK_BYTES as u64);
-        let captured = at_most(bytes, HEADER_BLOCK_BYTES as u64 - copied);
-        store!(endpoint, copied, (copied + captured) as u32);
-        let mut head = head(endpoint, mark, kind);
-        head.length = bytes as u32;
-        head.captured = captured as u32;
-        head.note = note_of(endpoint, begins);
-        if captured <= SMALL_HEADER_BYTES as u64 {
-            emit::record::<SMALL_HEADER_BYTES>(endpoint, head, |data| {
-                copy_user(data, at_most(captured, SMALL_HEADER_BYTES as u64) as u32, from)
-            });
-        } else {
-            emit::record::<HEADER_BLOCK_BYTES>(endpoint, head, |data| {
-                copy_user(data, at_most(captured, HEADER_BLOCK_BYTES as u64) as u32, from)
-            });
+        let room = (HEADER_BLOCK_BYTES as u32).saturating_sub(load!(endpoint, copied));
+        let (from, bytes) = (address(mark), load!(mark, part));
+        let captured = if bytes < room as u64 { bytes as u32 } else { room };
+        store!(endpoint, copied, load!(endpoint, copied) + captured);
+        take(endpoint, mark, bytes);
+        if kind as u32 == Kind::Settings as u32 && load!(endpoint, flags) & ACK != 0 {
+            return;
         }
+        let note = note_of(endpoint) | if begins { headers::FRAME_BEGINS } else { 0 };
+        emit::set_out(endpoint, kind, load!(mark, time_ns), bytes as u32, note, 0);
+        emit::with_user_bytes(endpoint, from, captured);
     }
 }
 
-#[inline(always)]
-unsafe fn note_of(endpoint: *mut Endpoint, begins: bool) -> u32 {
+#[inline(never)]
+unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
     // SAFETY: points into the map.
     unsafe {
-        let frame = load!(endpoint, frame);
         let mut note = 0;
-        if begins {
-            note |= headers::FRAME_BEGINS;
-        }
-        if load!(endpoint, left) == 0 {
-            note |= headers::FRAME_COMPLETE;
-        }
-        if frame == CONTINUATION {
+        if load!(endpoint, frame) == CONTINUATION {
             note |= headers::CONTINUATION;
         }
-        if frame == HEADERS && load!(endpoint, flags) & END_STREAM != 0 && begins && message::stream_ends(endpoint) {
+        if load!(endpoint, left) != 0 {
+            return note;
+        }
+        note |= headers::FRAME_COMPLETE;
+        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 && message::stream_ends(endpoint) {
             note |= headers::AFTER_DATA;
         }
         note
     }
 }
 
-/// The last byte of a DATA frame was taken.
-#[inline(never)]
+/// All of a DATA frame with END_STREAM was taken.
+#[inline(always)]
 unsafe fn data_ends(endpoint: *mut Endpoint, mark: *mut Mark) {
     // SAFETY: both point into their maps.
     unsafe {
-        if load!(endpoint, flags) & END_STREAM == 0 {
-            return;
-        }
-        let head = head(endpoint, mark, Kind::DataEnd);
-        emit::record::<0>(endpoint, head, |_| true);
+        store!(endpoint, ending, 0);
+        emit::set_out(endpoint, Kind::DataEnd, load!(mark, time_ns), 0, 0, 0);
         message::stream_ends(endpoint);
     }
 }
 
 /// RST_STREAM and GOAWAY, at the part of their payload that holds the error code (RFC 9113 §6.4, §6.8).
 #[inline(never)]
-unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64, frame: u32) {
+unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark) {
     // SAFETY: both point into their maps.
     unsafe {
-        if load!(endpoint, left) != load!(endpoint, length) {
+        let goaway = load!(endpoint, frame) == GOAWAY;
+        let (from, bytes) = (address(mark), load!(mark, part));
+        let begins = load!(endpoint, left) == load!(endpoint, length);
+        take(endpoint, mark, bytes);
+        if !begins {
             return;
         }
-        let at = if frame == GOAWAY { 4 } else { 0 };
-        let from = address(mark);
+        let at = if goaway { 4 } else { 0 };
         let code = if bytes >= at + 4 { read_user::<u32>(from.wrapping_add(at)) } else { None };
-        let kind = if frame == GOAWAY { Kind::GoAway } else { Kind::Reset };
-        let mut head = head(endpoint, mark, kind);
-        head.offset = head.offset.wrapping_add(bytes);
-        head.note = u32::from_be(code.unwrap_or(u32::MAX));
-        if frame == GOAWAY {
+        if goaway {
             let last = if bytes >= 4 { read_user::<u32>(from) } else { None };
-            head.stream = u32::from_be(last.unwrap_or(u32::MAX)) & 0x7fff_ffff;
+            store!(endpoint, stream, u32::from_be(last.unwrap_or(u32::MAX)) & 0x7fff_ffff);
         } else {
-            let key = StreamKey { sk: load!(endpoint, sk), stream: head.stream, zero: 0 };
-            let _ = STREAMS.remove(&key);
+            message::stream_ends(endpoint);
         }
-        emit::record::<0>(endpoint, head, |_| true);
+        let kind = if goaway { Kind::GoAway } else { Kind::Reset };
+        emit::set_out(endpoint, kind, load!(mark, time_ns), 0, u32::from_be(code.unwrap_or(u32::MAX)), 0);
     }
 }
 
@@ -436,7 +418,9 @@ unsafe fn proven(mark: *mut Mark) -> bool {
         if load!(mark, end) == load!(mark, at) && !next_segment(mark) {
             return false;
         }
-        let (from, bytes) = (address(mark), available(mark));
+        let rest = load!(mark, end).wrapping_sub(load!(mark, at));
+        let remaining = load!(mark, remaining);
+        let (from, bytes) = (address(mark), if rest < remaining { rest } else { remaining });
         let mut at = 0u64;
         let mut i = 0u32;
         while i < PROOF_FRAMES {
@@ -445,7 +429,7 @@ unsafe fn proven(mark: *mut Mark) -> bool {
             }
             let Some(h) = read_user::<[u8; 9]>(from.wrapping_add(at)) else { return false };
             let length = (h[0] as u32) << 16 | (h[1] as u32) << 8 | h[2] as u32;
-            if h[5] & 0x80 != 0 || !plausible(length, h[3] as u32, u32::from_be_bytes([h[5], h[6], h[7], h[8]])) {
+            if h[5] & 0x80 != 0 || !is_frame(length, h[3] as u32, u32::from_be_bytes([h[5], h[6], h[7], h[8]])) {
                 return false;
             }
             at = opaque(at + FRAME_HEADER_BYTES + length as u64);
