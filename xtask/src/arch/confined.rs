@@ -1,13 +1,15 @@
 //! What may stand in few places only: unsafe code, environment variables, unbounded channels, the ring buffer.
 
 use super::Finding;
-use super::limits::functions;
+use super::limits::{Function, functions};
 use super::source::Source;
 
 /// Loading programs, reading their maps and the kernel's side itself.
 const UNSAFE_PLACES: [&str; 2] = ["agent/src/capture", "ebpf"];
-/// Strings become types in `config`; whether to colour is the terminal's question.
-const ENVIRONMENT_PLACES: [&str; 3] = ["agent/src/config.rs", "agent/src/config", "agent/src/cli/colour.rs"];
+/// Strings become types in `config`, to which the two commands that load it hand the environment; how to draw is the
+/// terminal's question.
+const ENVIRONMENT_PLACES: [&str; 5] =
+    ["agent/src/config.rs", "agent/src/config", "agent/src/main.rs", "agent/src/cli/config.rs", "agent/src/cli/render"];
 const KERNEL_CODE: &str = "ebpf/programs/src";
 /// aya's type of the map that events leave the kernel by.
 const RING_BUFFER: &str = "RingBuf";
@@ -31,21 +33,22 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Only one function may touch the ring buffer, so that every loss is counted in one place.
+/// Only one file of the kernel programs may touch the ring buffer, so that every loss is counted in one place; the file
+/// that declares it does not touch it.
 pub(super) fn check_ring_buffer(sources: &[Source]) -> Vec<Finding> {
     let kernel: Vec<_> = sources.iter().filter(|source| source.path.starts_with(KERNEL_CODE)).collect();
     let names: Vec<&str> = kernel.iter().flat_map(|source| ring_buffers(source)).collect();
-    let mut users = Vec::new();
-    for source in kernel {
-        for function in functions(source) {
+    let users = kernel.iter().filter_map(|source| {
+        let touches = |function: &Function<'_>| {
             let mut tokens = source.tokens[function.tokens.clone()].iter();
-            if tokens.any(|token| names.contains(&token.text.as_str())) {
-                users.push((source, function));
-            }
-        }
-    }
+            tokens.any(|token| names.contains(&token.text.as_str()))
+        };
+        Some((source, functions(source).find(touches)?))
+    });
+    let users: Vec<_> = users.collect();
     let others = users.iter().skip(1).map(|(source, function)| {
-        let what = format!("`{}` touches the ring buffer, as `{}` does already", function.name, users[0].1.name);
+        let first = users[0].0.path.display();
+        let what = format!("`{}` touches the ring buffer, which is left to {first}", function.name);
         Finding::new(&source.path, function.line, what)
     });
     others.collect()
@@ -157,16 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn one_function_may_touch_the_ring_buffer() {
-        let map = source("ebpf/programs/src/maps.rs", "pub static EVENTS: RingBuf = RingBuf::new(); static N: u8 = 0;");
-        let emit = source("ebpf/programs/src/emit.rs", "fn emit() { EVENTS.reserve(1); N; }");
+    fn one_file_may_touch_the_ring_buffer() {
+        let map =
+            || source("ebpf/programs/src/maps.rs", "pub static EVENTS: RingBuf = RingBuf::new(); static N: u8 = 0;");
+        let emit =
+            || source("ebpf/programs/src/emit.rs", "fn a() { EVENTS.reserve(1); N; }\nfn b() { EVENTS.output(); }");
         let user = source("agent/src/capture/ring.rs", "fn read() { EVENTS.next(); }");
-        assert!(check_ring_buffer(&[map, emit, user]).is_empty());
+        assert!(check_ring_buffer(&[map(), emit(), user]).is_empty());
 
-        let both =
-            "static EVENTS: RingBuf = RingBuf::new();\nfn a() { EVENTS.reserve(1); }\nfn b() { EVENTS.output(); }";
-        let found = check_ring_buffer(&[source("ebpf/programs/src/main.rs", both)]);
+        let walk = source("ebpf/programs/src/walk.rs", "fn w() { N; }\nfn hasty() { EVENTS.output(); }");
+        let found = check_ring_buffer(&[emit(), map(), walk]);
         let found: Vec<_> = found.into_iter().map(|finding| finding.to_string()).collect();
-        assert_eq!(found, ["ebpf/programs/src/main.rs:3: `b` touches the ring buffer, as `a` does already"]);
+        let expected = "ebpf/programs/src/walk.rs:2: `hasty` touches the ring buffer, which is left to \
+                        ebpf/programs/src/emit.rs";
+        assert_eq!(found, [expected]);
     }
 }

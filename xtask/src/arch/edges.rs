@@ -11,20 +11,22 @@ use super::source::Source;
 const EDGES: &[(&str, &[&str])] = &[
     ("pod", &[]),
     ("api", &[]),
+    ("budget", &[]),
+    ("listen", &[]),
     ("call", &["pod"]),
     ("exec", &["pod"]),
     ("batch", &["spanlet_otlp", "call", "pod"]),
     ("config", &["call"]),
-    ("observe", &["config", "api"]),
-    ("receive", &["config", "observe", "batch", "spanlet_otlp"]),
+    ("observe", &["config", "api", "budget", "listen"]),
+    ("receive", &["config", "observe", "batch", "budget", "listen", "spanlet_otlp"]),
     ("capture", &["config", "observe", "call", "exec", "spanlet_abi", "spanlet_http2", "spanlet_proto"]),
     ("correlate", &["config", "observe", "batch", "call", "exec", "spanlet_otlp"]),
     ("enrich", &["config", "observe", "batch", "call", "exec", "pod", "spanlet_otlp", "spanlet_proto"]),
     ("filter", &["config", "observe", "batch", "spanlet_otlp"]),
-    ("export", &["config", "observe", "batch", "spanlet_otlp"]),
+    ("export", &["config", "observe", "batch", "budget", "spanlet_otlp"]),
     ("record", &["config", "observe", "batch", "call", "exec", "pod", "api", "spanlet_otlp"]),
     ("cli", &["config", "api"]),
-    ("main", &["cli", "config", "pipeline"]),
+    ("main", &["cli", "config", "observe", "pipeline"]), // observe: the log starts before the pipeline
 ];
 /// The one module that knows all.
 const WIRING: &str = "pipeline";

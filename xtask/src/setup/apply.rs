@@ -1,6 +1,8 @@
 //! Installs what the plan says, step by step.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,6 +12,10 @@ use crate::sh;
 
 /// How long apt waits for another package manager, in seconds; it says whom it waits for.
 const APT_LOCK_SECONDS: &str = "DPkg::Lock::Timeout=900";
+/// How long to wait for another refresh of the package lists, for which apt itself does not wait.
+const LISTS_LOCK: Duration = Duration::from_secs(900);
+/// How often that lock is tried.
+const LISTS_LOCK_PERIOD: Duration = Duration::from_secs(5);
 /// The one package that may go away: Debian's dynamic busybox makes place for the static one, which does the same.
 const REPLACEABLE: &str = "busybox";
 
@@ -34,16 +40,11 @@ pub(super) fn apply(steps: &[Step]) -> Result<()> {
 
 fn install_packages(packages: &[&str]) -> Result<()> {
     let services = service::keep_services_stopped(packages)?;
-    // A list that cannot be refreshed (another vendor's repository is down, say) need not hinder the installation.
-    let update = sh::step("Refreshing the package lists", apt().arg("update"));
+    refresh_lists()?;
     let arguments = ["install", "--yes", "--no-install-recommends"];
     let names = packages.join(" ");
     let title = format!("Checking what apt would do to install {names}");
-    let simulation = sh::step(&title, apt().arg("--simulate").args(arguments).args(packages));
-    let simulation = match (simulation, update) {
-        (Err(error), Err(update)) => return Err(error.context(update)),
-        (result, _) => result?,
-    };
+    let simulation = sh::step(&title, apt().arg("--simulate").args(arguments).args(packages))?;
     let removed: Vec<_> = removed_packages(&simulation).filter(|name| *name != REPLACEABLE).collect();
     if !removed.is_empty() {
         bail!("installing {names} would remove {}; please decide yourself and install them", removed.join(", "));
@@ -51,6 +52,25 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     sh::step(&format!("Installing with apt: {names}"), apt().args(arguments).args(packages))?;
     services.leave_out_of_boot();
     Ok(())
+}
+
+/// A list that cannot be refreshed (another vendor's repository is down, say) need not hinder the installation.
+fn refresh_lists() -> Result<()> {
+    sh::heading("Refreshing the package lists");
+    let started = Instant::now();
+    loop {
+        let output = apt().arg("update").stdin(Stdio::null()).output().context("starting apt-get update")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        match errors.lines().find(|line| line.contains("Could not get lock")) {
+            Some(who) if started.elapsed() < LISTS_LOCK => sh::note(&format!("waiting: {who}")),
+            _ if output.status.success() => return Ok(()),
+            _ => {
+                sh::note(&format!("going on with the lists that are there:\n{}", errors.trim_end()));
+                return Ok(());
+            }
+        }
+        thread::sleep(LISTS_LOCK_PERIOD);
+    }
 }
 
 fn apt() -> Command {
