@@ -4,7 +4,7 @@
 //!  calls ──► recent ────────────────────────────────────────► /api/v1/calls
 //!    │
 //!    ├─ owner known ──► pods ──┐   at a query
-//!  spans                       ├─► pod_calls ─► start ─► timeline ─► /api/v1/pods…
+//!  spans                       ├─► pod_calls ─► start ─► picture ─► timeline ─► /api/v1/pods…
 //!    ├─ owner not known ──► unclaimed (by trace)    │       ▲
 //!  execs                                            └─► pulls (waits)
 //! ```
@@ -13,10 +13,12 @@
 //! call may come before, between or after its spans. Everything together stays under `record.max_bytes`: the oldest calls
 //! and the pods that were quiet the longest make room, and are counted.
 
+mod bar;
 mod cover;
 mod entries;
 mod evidence;
 mod names;
+mod picture;
 mod pod_calls;
 mod pod_record;
 mod pods;
@@ -92,11 +94,11 @@ impl Recorder {
             CallEvent::Started(call) => (call, false),
             CallEvent::Finished(call) => (call, true),
         };
-        let seen = CallSeen::new(call, finished);
+        let seen = CallSeen::new(call, finished, &mut self.names);
         self.recent.add(seen.clone(), call.owner.as_ref().map(|owner| &owner.pod));
         let trace_id = seen.span().map(|key| key.trace_id);
         let claims = matches!(
-            Step::of(seen.kind(), seen.method.as_deref()),
+            Step::of(seen.kind, seen.method.as_deref()),
             Step::RunSandbox | Step::CreateContainer | Step::StartContainer
         );
         self.file(Piece::Call(seen), call.owner.as_ref(), trace_id, claims);
@@ -134,8 +136,7 @@ impl Recorder {
         let mut pods: Vec<_> = self
             .pods
             .iter()
-            .filter_map(|record| timeline::draw(&record.pod, &record.evidence, &pulls, now_ns))
-            .map(|timeline| timeline.summary)
+            .filter_map(|record| timeline::summarize(&record.pod, &record.evidence, &pulls, now_ns))
             .collect();
         // The time is of fixed width, so its text sorts as it does.
         pods.sort_by(|a, b| {

@@ -109,7 +109,7 @@ impl Recent {
 
 impl RecentCall {
     pub(super) fn is_pull(&self) -> bool {
-        Step::of(self.seen.kind(), self.seen.method.as_deref()) == Step::PullImage
+        Step::of(self.seen.kind, self.seen.method.as_deref()) == Step::PullImage
     }
 
     /// `method` is a whole name or its last part.
