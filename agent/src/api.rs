@@ -111,3 +111,71 @@ pub struct CallEntry {
     pub client_pid: Option<u32>,
     pub server_pid: Option<u32>,
 }
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub capture: CaptureStatus,
+    pub spans: SpanLedger,
+    pub events: EventLedger,
+}
+
+/// Whether the probes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureState {
+    Starting,
+    Attached,
+    Off,
+}
+
+/// What became of attaching the probes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureStatus {
+    pub state: CaptureState,
+    /// `fentry`, `kprobe` or `tracepoint`; null while not attached.
+    pub mode: Option<String>,
+    /// Why this mode, one sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// Every span's fate: `received + synthesized = exported + dropped + filtered + held`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SpanLedger {
+    pub received: u64,
+    pub synthesized: u64,
+    pub exported: u64,
+    /// By reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// By rule.
+    pub filtered: BTreeMap<String, u64>,
+    pub held: u64,
+    /// Requests, not spans: they are still their senders'.
+    pub refused: u64,
+}
+
+/// Every kernel event's fate: `seen = delivered + lost`, kind by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EventLedger {
+    pub seen: BTreeMap<String, u64>,
+    pub delivered: BTreeMap<String, u64>,
+    pub lost: Vec<EventLoss>,
+}
+
+/// Kernel events of one kind that were lost for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventLoss {
+    pub kind: String,
+    pub reason: String,
+    pub count: u64,
+}
+
+// === impl SpanLedger ===
+
+impl SpanLedger {
+    /// Whether every span is accounted for. True at rest; in motion the numbers are read one after the other.
+    pub fn balances(&self) -> bool {
+        let left = self.exported + self.dropped.values().sum::<u64>() + self.filtered.values().sum::<u64>();
+        self.received + self.synthesized == left + self.held
+    }
+}

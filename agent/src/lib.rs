@@ -17,8 +17,10 @@
 //! [`exec::Exec`] (a process that the runtime started), each with the [`pod::Pod`] it belongs to.
 
 pub mod config;
+pub mod listen;
 
 pub mod batch;
+pub mod budget;
 pub mod call;
 pub mod exec;
 pub mod pod;

@@ -1,1 +1,326 @@
-//! Wires the stages.
+//! Wires the stages: the only module that knows them all.
+//!
+//! ```text
+//!  receive ─[queue]─► worker: correlate ─► enrich ─► record ─[budget]─► export ─► upstream
+//!                       ▲  ▲                            ▲
+//!  capture ─[queue]─────┘  └──── queries ── admin ──────┘ (answers)
+//! ```
+//!
+//! One task, the worker, owns correlator, enricher and recorder, so none of them is locked. It waits for nothing but its
+//! queues. Stopping goes the way of the spans: listeners, queue, export.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::{CaptureState, CaptureStatus};
+use crate::batch::Batch;
+use crate::budget::{Budget, Reservation};
+use crate::call::{Call, CallEvent};
+use crate::config::Config;
+use crate::correlate::{self, Correlator, Outcome};
+use crate::enrich::Enricher;
+use crate::exec::Exec;
+use crate::export::{Exporter, Queue, UpstreamError};
+use crate::listen::ListenError;
+use crate::observe::{self, Admin, CallSample, FilterRule, JoinResult, Metrics, Query};
+use crate::receive::{Intake, Received, Receiver};
+use crate::record::Recorder;
+
+/// Requests between receive and the worker. Their bytes are bounded by the budget; this bounds how far the worker can
+/// fall behind in work.
+const RECEIVED_MAX: usize = 1024;
+
+/// Calls and processes between capture and the worker: some seconds of a node under churn. What finds it full is counted
+/// as lost by capture; spans never wait for it.
+const OBSERVED_MAX: usize = 4096;
+
+/// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
+const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// What capture tells the worker.
+#[derive(Debug)]
+pub enum Observed {
+    Call(CallEvent),
+    Exec(Box<Exec>),
+}
+
+/// The running agent.
+#[derive(Debug)]
+pub struct Pipeline {
+    addresses: Addresses,
+    metrics: Metrics,
+    observed: mpsc::Sender<Observed>,
+    receiving: watch::Sender<bool>,
+    stop_receiving: watch::Sender<bool>,
+    receiver: JoinHandle<()>,
+    stop_worker: oneshot::Sender<()>,
+    worker: JoinHandle<()>,
+    exporter: Option<Exporter>,
+    admin: JoinHandle<()>,
+}
+
+/// Where the agent listens; `None` where it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    pub grpc: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Binds the listeners and starts every stage.
+    ///
+    /// # Errors
+    /// [`StartError`] if a listener cannot be bound or upstream is not usable; nothing runs then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new(Budget::new(config.span_bytes(), config.export.queue_bytes));
+        let receiver = Receiver::bind(&config.receive).await?;
+        let admin = Admin::bind(&config.admin).await?;
+        let addresses = Addresses {
+            grpc: receiver.grpc_address(),
+            http: receiver.http_address(),
+            admin: admin.address(),
+            metrics: admin.metrics_address(),
+        };
+        let exporter = match &config.export.endpoint {
+            Some(endpoint) => Some(Exporter::spawn(&config.export, endpoint, metrics.clone())?),
+            None => None,
+        };
+
+        let (queue, received) = mpsc::channel(RECEIVED_MAX);
+        let (observed, seen) = mpsc::channel(OBSERVED_MAX);
+        let (queries, questions) = observe::queries();
+        let (stop_worker, stopping) = oneshot::channel();
+        let worker = Worker {
+            metrics: metrics.clone(),
+            correlator: Correlator::new(correlate::Limits::default()),
+            enricher: Enricher::new(config.enrich.clone()),
+            recorder: Recorder::new(&config.record),
+            outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
+            joins: correlate::Counts::default(),
+        };
+        let worker = tokio::spawn(worker.run(Inputs { received, observed: seen, questions, stopping }));
+
+        let (receiving, is_receiving) = watch::channel(true);
+        let (_, capture) = watch::channel(CaptureStatus { state: CaptureState::Off, mode: None, reasons: Vec::new() });
+        let subject = observe::Subject { metrics: metrics.clone(), queries, receiving: is_receiving, capture };
+        let admin = tokio::spawn(admin.serve(subject));
+
+        let (stop_receiving, stopping) = watch::channel(false);
+        let intake = Intake::new(queue, metrics.clone(), config.receive.max_request_bytes);
+        let receiver = tokio::spawn(receiver.serve(intake, stopping));
+        tracing::info!(?addresses, endpoint = config.export.endpoint, "spanlet runs");
+        Ok(Self {
+            addresses,
+            metrics,
+            observed,
+            receiving,
+            stop_receiving,
+            receiver,
+            stop_worker,
+            worker,
+            exporter,
+            admin,
+        })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Where what was seen of calls and processes goes in.
+    pub fn observed(&self) -> &mpsc::Sender<Observed> {
+        &self.observed
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Stops in the order of the flow: takes no more requests, finishes those under way, empties the queues, sends what
+    /// is held until `export.drain_timeout`.
+    pub async fn stop(self) {
+        self.receiving.send_replace(false);
+        self.stop_receiving.send_replace(true);
+        let abort = self.receiver.abort_handle();
+        if tokio::time::timeout(RECEIVE_DRAIN, self.receiver).await.is_err() {
+            tracing::warn!(after = ?RECEIVE_DRAIN, "requests under way were cut off; their senders still have them");
+            abort.abort();
+        }
+        drop(self.stop_worker); // connections that were cut off may hold the queue's other end a little longer
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "the worker ended abnormally");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.drain().await;
+        }
+        self.admin.abort();
+        tracing::info!(spans = ?self.metrics.spans(), "spanlet has stopped");
+    }
+}
+
+/// The task that every span passes through.
+#[derive(Debug)]
+struct Worker {
+    metrics: Metrics,
+    correlator: Correlator,
+    enricher: Enricher,
+    recorder: Recorder,
+    /// `None` keeps spans on the node.
+    outbound: Option<Queue>,
+    /// What of the correlator's counts is in the metrics already.
+    joins: correlate::Counts,
+}
+
+/// What the worker waits for.
+#[derive(Debug)]
+struct Inputs {
+    received: mpsc::Receiver<Received>,
+    observed: mpsc::Receiver<Observed>,
+    questions: mpsc::Receiver<Query>,
+    stopping: oneshot::Receiver<()>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Runs until it is stopped and the queue of requests is empty.
+    async fn run(mut self, mut inputs: Inputs) {
+        let mut stopped = false;
+        loop {
+            tokio::select! {
+                next = inputs.received.recv() => match next {
+                    Some(Received { batch, reservation }) => {
+                        self.catch_up(&mut inputs.observed);
+                        self.batch(batch, reservation);
+                    }
+                    None => return,
+                },
+                Some(observed) = inputs.observed.recv() => self.observed(observed),
+                Some(query) = inputs.questions.recv() => self.answer(query),
+                _ = &mut inputs.stopping, if !stopped => {
+                    stopped = true;
+                    inputs.received.close();
+                }
+            }
+        }
+    }
+
+    /// Takes in what was seen before the spans came: a span may follow its call by a few milliseconds. That is no wait;
+    /// what comes in meanwhile is left for later.
+    fn catch_up(&mut self, observed: &mut mpsc::Receiver<Observed>) {
+        for _ in 0..observed.len() {
+            match observed.try_recv() {
+                Ok(observed) => self.observed(observed),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn observed(&mut self, observed: Observed) {
+        match observed {
+            Observed::Call(mut event) => {
+                self.enricher.call(&mut event);
+                self.correlator.observe(&event);
+                self.recorder.call(&event);
+                if let CallEvent::Finished(call) = &event {
+                    self.metrics.call(&sample(call));
+                }
+            }
+            Observed::Exec(mut exec) => {
+                self.enricher.exec(&mut exec);
+                self.recorder.exec(&exec);
+            }
+        }
+        self.pass_on_late_owners();
+    }
+
+    fn batch(&mut self, mut batch: Batch, reservation: Reservation) {
+        self.correlator.correlate(&mut batch);
+        self.count_joins();
+        self.enricher.batch(&mut batch);
+        self.pass_on_late_owners();
+        self.recorder.batch(&batch);
+        match &self.outbound {
+            Some(queue) => queue.push_request(batch.request.encode(&batch.additions), reservation, &self.metrics),
+            None => self.metrics.filtered(FilterRule::Local, reservation.spans()),
+        }
+    }
+
+    fn pass_on_late_owners(&mut self) {
+        for late in self.enricher.take_late_owners() {
+            self.recorder.late_owner(late.connection, late.stream, &late.owner);
+        }
+    }
+
+    fn count_joins(&mut self) {
+        let counts = self.correlator.counts();
+        for outcome in Outcome::ALL {
+            let news = counts.of(outcome) - self.joins.of(outcome);
+            self.metrics.joins(join_result(outcome), news);
+        }
+        self.joins = counts;
+    }
+
+    /// Whoever asked may have gone away meanwhile.
+    fn answer(&self, query: Query) {
+        match query {
+            Query::Pods { answer } => drop(answer.send(self.recorder.pods(now_ns()))),
+            Query::Pod { namespace, name, answer } => {
+                drop(answer.send(self.recorder.pod(&namespace, &name, now_ns())));
+            }
+            Query::Calls { method, since_ns, answer } => {
+                drop(answer.send(self.recorder.calls(method.as_deref(), since_ns)));
+            }
+        }
+    }
+}
+
+/// A finished call in the terms of its metrics.
+fn sample(call: &Call) -> CallSample<'_> {
+    const SAMPLED: u8 = 1;
+    let points = &call.points;
+    let phases_ns =
+        [points.request_wait_ns(), points.handling_ns(), points.response_send_ns(), points.response_wait_ns()];
+    CallSample {
+        socket_kind: call.socket.kind.label(),
+        naming: call.naming.label(),
+        method: call.method.as_deref(),
+        status_code: call.status.map(|status| status.code),
+        duration_ns: call.ended_ns.saturating_sub(call.started_ns),
+        phases_ns,
+        // Only a sampled trace can be looked up.
+        trace_id: call.traceparent.filter(|parent| parent.flags & SAMPLED != 0).map(|parent| parent.trace_id),
+    }
+}
+
+fn join_result(outcome: Outcome) -> JoinResult {
+    match outcome {
+        Outcome::Client => JoinResult::JoinedClient,
+        Outcome::Server => JoinResult::JoinedServer,
+        Outcome::Duplicate => JoinResult::Duplicate,
+        Outcome::Refused => JoinResult::Refused,
+        Outcome::Missed => JoinResult::Missed,
+        Outcome::Unlinked => JoinResult::Unlinked,
+    }
+}
+
+fn now_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}

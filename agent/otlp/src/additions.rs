@@ -5,7 +5,7 @@
 
 use crate::attribute::{put_attribute, put_link};
 use crate::index::TraceRequest;
-use crate::schema::number;
+use crate::schema::tag;
 use crate::view::Value;
 
 /// Attributes and links to append when a request is encoded. Nothing that came in is changed or removed, and keys are not
@@ -67,7 +67,7 @@ impl Additions {
     /// Adds an attribute to a span.
     pub fn span_attribute(&mut self, span: usize, key: &str, value: Value<'_>) {
         assert!(span < self.spans, "span {span} of {}", self.spans);
-        self.add(span, |out| put_attribute(out, number::SPAN_ATTRIBUTES, key, value));
+        self.add(span, |out| put_attribute(out, tag::SPAN_ATTRIBUTES, key, value));
     }
 
     /// Adds a string attribute to a span.
@@ -94,7 +94,7 @@ impl Additions {
     /// Adds an attribute to the resource of a `ResourceSpans`.
     pub fn resource_attribute(&mut self, resource: usize, key: &str, value: Value<'_>) {
         assert!(resource < self.resources, "resource {resource} of {}", self.resources);
-        self.add(self.spans + resource, |out| put_attribute(out, number::RESOURCE_ATTRIBUTES, key, value));
+        self.add(self.spans + resource, |out| put_attribute(out, tag::RESOURCE_ATTRIBUTES, key, value));
     }
 
     /// Adds a string attribute to the resource of a `ResourceSpans`.

@@ -1,35 +1,34 @@
 //! Writes attributes and links: what [`Additions`](crate::Additions) and [`build`](crate::build) share.
 
-use crate::schema::number;
+use crate::schema::tag;
 use crate::view::Value;
-use crate::wire::{self, bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_tag, put_varint};
+use crate::wire::{bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint_field, varint_len};
 
 /// Appends a `KeyValue` as the field `attributes` of the message being written.
 pub(crate) fn put_attribute(out: &mut Vec<u8>, attributes: u32, key: &str, value: Value<'_>) {
     let value_len = any_value_len(value);
-    let len =
-        bytes_field_len(number::KEY_VALUE_KEY, key.as_bytes()) + len_field_len(number::KEY_VALUE_VALUE, value_len);
+    let len = bytes_field_len(tag::KEY_VALUE_KEY, key.as_bytes()) + len_field_len(tag::KEY_VALUE_VALUE, value_len);
     put_len(out, attributes, len);
-    put_bytes(out, number::KEY_VALUE_KEY, key.as_bytes());
-    put_len(out, number::KEY_VALUE_VALUE, value_len);
+    put_bytes(out, tag::KEY_VALUE_KEY, key.as_bytes());
+    put_len(out, tag::KEY_VALUE_VALUE, value_len);
     put_any_value(out, value);
 }
 
 /// Appends a `Link` to the span being written.
 pub(crate) fn put_link(out: &mut Vec<u8>, trace_id: [u8; 16], span_id: [u8; 8]) {
-    let len = bytes_field_len(number::LINK_TRACE_ID, &trace_id) + bytes_field_len(number::LINK_SPAN_ID, &span_id);
-    put_len(out, number::SPAN_LINKS, len);
-    put_bytes(out, number::LINK_TRACE_ID, &trace_id);
-    put_bytes(out, number::LINK_SPAN_ID, &span_id);
+    let len = bytes_field_len(tag::LINK_TRACE_ID, &trace_id) + bytes_field_len(tag::LINK_SPAN_ID, &span_id);
+    put_len(out, tag::SPAN_LINKS, len);
+    put_bytes(out, tag::LINK_TRACE_ID, &trace_id);
+    put_bytes(out, tag::LINK_SPAN_ID, &span_id);
 }
 
 fn any_value_len(value: Value<'_>) -> usize {
     match value {
-        Value::Str(string) => bytes_field_len(number::ANY_STRING, string.as_bytes()),
-        Value::Int(int) => 1 + wire::varint_len(int.cast_unsigned()),
+        Value::Str(string) => bytes_field_len(tag::ANY_STRING, string.as_bytes()),
+        Value::Int(int) => 1 + varint_len(int.cast_unsigned()),
         Value::Bool(_) => 2,
         Value::Double(_) => 9,
-        Value::Bytes(bytes) => bytes_field_len(number::ANY_BYTES, bytes),
+        Value::Bytes(bytes) => bytes_field_len(tag::ANY_BYTES, bytes),
         Value::Other(encoded) => encoded.len(),
     }
 }
@@ -37,17 +36,11 @@ fn any_value_len(value: Value<'_>) -> usize {
 /// Members of a oneof are written even if they are zero.
 fn put_any_value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
-        Value::Str(string) => put_bytes(out, number::ANY_STRING, string.as_bytes()),
-        Value::Int(int) => {
-            put_tag(out, number::ANY_INT, wire::VARINT);
-            put_varint(out, int.cast_unsigned());
-        }
-        Value::Bool(bool) => {
-            put_tag(out, number::ANY_BOOL, wire::VARINT);
-            out.push(u8::from(bool));
-        }
-        Value::Double(double) => put_fixed64(out, number::ANY_DOUBLE, double.to_bits()),
-        Value::Bytes(bytes) => put_bytes(out, number::ANY_BYTES, bytes),
+        Value::Str(string) => put_bytes(out, tag::ANY_STRING, string.as_bytes()),
+        Value::Int(int) => put_varint_field(out, tag::ANY_INT, int.cast_unsigned()),
+        Value::Bool(bool) => put_varint_field(out, tag::ANY_BOOL, u64::from(bool)),
+        Value::Double(double) => put_fixed64(out, tag::ANY_DOUBLE, double.to_bits()),
+        Value::Bytes(bytes) => put_bytes(out, tag::ANY_BYTES, bytes),
         Value::Other(encoded) => out.extend_from_slice(encoded),
     }
 }

@@ -17,9 +17,9 @@
 use bytes::Bytes;
 
 use crate::attribute::{put_attribute, put_link};
-use crate::schema::number;
+use crate::schema::tag;
 use crate::view::{SpanKind, Value};
-use crate::wire::{self, len_field_len, put_bytes, put_fixed64, put_len, put_tag, put_varint};
+use crate::wire::{len_field_len, put_bytes, put_fixed64, put_len, put_varint_field};
 
 /// A span to be, already encoded.
 #[derive(Debug, Clone)]
@@ -60,24 +60,23 @@ impl NewSpan {
         end_unix_nano: u64,
     ) -> Self {
         let mut fields = Vec::with_capacity(USUAL_SPAN_BYTES);
-        put_bytes(&mut fields, number::SPAN_TRACE_ID, &trace_id);
-        put_bytes(&mut fields, number::SPAN_SPAN_ID, &span_id);
-        put_bytes(&mut fields, number::SPAN_NAME, name.as_bytes());
-        put_tag(&mut fields, number::SPAN_KIND, wire::VARINT);
-        fields.push(kind as u8);
-        put_fixed64(&mut fields, number::SPAN_START_TIME, start_unix_nano);
-        put_fixed64(&mut fields, number::SPAN_END_TIME, end_unix_nano);
+        put_bytes(&mut fields, tag::SPAN_TRACE_ID, &trace_id);
+        put_bytes(&mut fields, tag::SPAN_SPAN_ID, &span_id);
+        put_bytes(&mut fields, tag::SPAN_NAME, name.as_bytes());
+        put_varint_field(&mut fields, tag::SPAN_KIND, kind as u64);
+        put_fixed64(&mut fields, tag::SPAN_START_TIME, start_unix_nano);
+        put_fixed64(&mut fields, tag::SPAN_END_TIME, end_unix_nano);
         Self { fields }
     }
 
     /// Makes it the child of a span of the same trace; given twice, the last one counts.
     pub fn parent(&mut self, span_id: [u8; 8]) {
-        put_bytes(&mut self.fields, number::SPAN_PARENT_SPAN_ID, &span_id);
+        put_bytes(&mut self.fields, tag::SPAN_PARENT_SPAN_ID, &span_id);
     }
 
     /// Adds an attribute.
     pub fn attribute(&mut self, key: &str, value: Value<'_>) {
-        put_attribute(&mut self.fields, number::SPAN_ATTRIBUTES, key, value);
+        put_attribute(&mut self.fields, tag::SPAN_ATTRIBUTES, key, value);
     }
 
     /// Adds a string attribute.
@@ -103,15 +102,14 @@ impl NewSpan {
     /// Says how it ended; given twice, the last one counts.
     pub fn status(&mut self, status: Status, message: &str) {
         let mut fields = Vec::with_capacity(message.len() + 8);
-        put_bytes(&mut fields, number::STATUS_MESSAGE, message.as_bytes());
-        put_tag(&mut fields, number::STATUS_CODE, wire::VARINT);
-        put_varint(&mut fields, status as u64);
-        put_bytes(&mut self.fields, number::SPAN_STATUS, &fields);
+        put_bytes(&mut fields, tag::STATUS_MESSAGE, message.as_bytes());
+        put_varint_field(&mut fields, tag::STATUS_CODE, status as u64);
+        put_bytes(&mut self.fields, tag::SPAN_STATUS, &fields);
     }
 
     /// Bytes that it takes in a request.
     pub fn encoded_len(&self) -> usize {
-        len_field_len(number::SCOPE_SPANS_SPANS, self.fields.len())
+        len_field_len(tag::SCOPE_SPANS_SPANS, self.fields.len())
     }
 }
 
@@ -121,16 +119,16 @@ impl NewRequest {
     /// No spans yet, of the instrumentation scope with this name and version.
     pub fn new(scope_name: &str, scope_version: &str) -> Self {
         let mut scope = Vec::with_capacity(scope_name.len() + scope_version.len() + 8);
-        put_bytes(&mut scope, number::SCOPE_NAME, scope_name.as_bytes());
-        put_bytes(&mut scope, number::SCOPE_VERSION, scope_version.as_bytes());
+        put_bytes(&mut scope, tag::SCOPE_NAME, scope_name.as_bytes());
+        put_bytes(&mut scope, tag::SCOPE_VERSION, scope_version.as_bytes());
         let mut scope_spans = Vec::new();
-        put_bytes(&mut scope_spans, number::SCOPE_SPANS_SCOPE, &scope);
+        put_bytes(&mut scope_spans, tag::SCOPE_SPANS_SCOPE, &scope);
         Self { resource: Vec::new(), scope_spans, spans: 0 }
     }
 
     /// Adds an attribute to the resource.
     pub fn resource_attribute(&mut self, key: &str, value: Value<'_>) {
-        put_attribute(&mut self.resource, number::RESOURCE_ATTRIBUTES, key, value);
+        put_attribute(&mut self.resource, tag::RESOURCE_ATTRIBUTES, key, value);
     }
 
     /// Adds a string attribute to the resource.
@@ -140,7 +138,7 @@ impl NewRequest {
 
     /// Adds a span.
     pub fn push(&mut self, span: &NewSpan) {
-        put_bytes(&mut self.scope_spans, number::SCOPE_SPANS_SPANS, &span.fields);
+        put_bytes(&mut self.scope_spans, tag::SCOPE_SPANS_SPANS, &span.fields);
         self.spans += 1;
     }
 
@@ -151,21 +149,21 @@ impl NewRequest {
 
     /// Bytes of the request so far.
     pub fn encoded_len(&self) -> usize {
-        len_field_len(number::REQUEST_RESOURCE_SPANS, self.resource_spans_len())
+        len_field_len(tag::REQUEST_RESOURCE_SPANS, self.resource_spans_len())
     }
 
     /// The encoded `ExportTraceServiceRequest`.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.encoded_len());
-        put_len(&mut out, number::REQUEST_RESOURCE_SPANS, self.resource_spans_len());
-        put_bytes(&mut out, number::RESOURCE_SPANS_RESOURCE, &self.resource);
-        put_bytes(&mut out, number::RESOURCE_SPANS_SCOPE_SPANS, &self.scope_spans);
+        put_len(&mut out, tag::REQUEST_RESOURCE_SPANS, self.resource_spans_len());
+        put_bytes(&mut out, tag::RESOURCE_SPANS_RESOURCE, &self.resource);
+        put_bytes(&mut out, tag::RESOURCE_SPANS_SCOPE_SPANS, &self.scope_spans);
         Bytes::from(out)
     }
 
     fn resource_spans_len(&self) -> usize {
-        len_field_len(number::RESOURCE_SPANS_RESOURCE, self.resource.len())
-            + len_field_len(number::RESOURCE_SPANS_SCOPE_SPANS, self.scope_spans.len())
+        len_field_len(tag::RESOURCE_SPANS_RESOURCE, self.resource.len())
+            + len_field_len(tag::RESOURCE_SPANS_SCOPE_SPANS, self.scope_spans.len())
     }
 }
 

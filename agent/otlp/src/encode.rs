@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::additions::Additions;
 use crate::index::{Place, TraceRequest};
-use crate::schema::number;
+use crate::schema::tag;
 use crate::wire::{len_field_len, put_len, put_varint, varint_len};
 
 impl TraceRequest {
@@ -67,7 +67,7 @@ impl Lengths {
             let mut resource_growth = match (additions.resource_len(index), resource.resource) {
                 (0, _) => 0,
                 (added, Some(place)) => growth(request, place, place.len() + added),
-                (added, None) => len_field_len(number::RESOURCE_SPANS_RESOURCE, added).cast_signed(),
+                (added, None) => len_field_len(tag::RESOURCE_SPANS_RESOURCE, added).cast_signed(),
             };
             for scope in &request.scopes[resource.scopes()] {
                 let mut scope_growth = 0;
@@ -132,7 +132,7 @@ impl Encoder<'_> {
             self.copy_until(place.end as usize);
         } else {
             self.copy_until(entry.place.start as usize);
-            put_len(&mut self.out, number::RESOURCE_SPANS_RESOURCE, added);
+            put_len(&mut self.out, tag::RESOURCE_SPANS_RESOURCE, added);
         }
         self.additions.put_resource(index, &mut self.out);
     }

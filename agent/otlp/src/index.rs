@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use crate::error::{Fault, ParseError};
 use crate::limits::{MAX_ENTRIES, MAX_REQUEST_BYTES};
-use crate::schema::{self, number};
+use crate::schema::{self, tag};
 use crate::view::{Resource, Span};
-use crate::wire::{Body, Content, Field, Reader};
+use crate::wire::{Body, Field, Reader};
 
 /// A checked trace request (`ExportTraceServiceRequest`) and the places of its spans.
 #[derive(Clone)]
@@ -197,8 +197,8 @@ impl ScopeEntry {
 }
 
 impl Place {
-    fn new(field: &Field, body: Body) -> Self {
-        Self { field: offset(field.start), start: offset(body.start), end: offset(body.end) }
+    fn new(field: &Field) -> Self {
+        Self { field: offset(field.start), start: offset(field.body.start), end: offset(field.body.end) }
     }
 
     /// Bytes of the content.
@@ -234,9 +234,9 @@ struct Indexer {
 impl Indexer {
     fn request(&mut self, mut reader: Reader<'_>) -> Result<(), ParseError> {
         while let Some(field) = schema::REQUEST.next(&mut reader)? {
-            match (field.number, field.content) {
-                (number::REQUEST_RESOURCE_SPANS, Content::Bytes(body)) => {
-                    self.resource_spans(reader.nested(body), Place::new(&field, body))?;
+            match field.tag {
+                tag::REQUEST_RESOURCE_SPANS => {
+                    self.resource_spans(reader.nested(field.body), Place::new(&field))?;
                 }
                 _ => schema::REQUEST.check_field(&reader, &field, REQUEST_DEPTH)?,
             }
@@ -249,16 +249,16 @@ impl Indexer {
         let first_scope = index(&self.scopes);
         let mut entry = ResourceEntry { place, first_resource: 0, resource: None, first_scope, end_scope: first_scope };
         while let Some(field) = schema::RESOURCE_SPANS.next(&mut reader)? {
-            match (field.number, field.content) {
-                (number::RESOURCE_SPANS_SCOPE_SPANS, Content::Bytes(body)) => {
-                    self.scope_spans(reader.nested(body), Place::new(&field, body))?;
+            match field.tag {
+                tag::RESOURCE_SPANS_SCOPE_SPANS => {
+                    self.scope_spans(reader.nested(field.body), Place::new(&field))?;
                 }
-                (number::RESOURCE_SPANS_RESOURCE, Content::Bytes(body)) => {
-                    schema::RESOURCE.check(reader.nested(body), RESOURCE_SPANS_DEPTH + 1)?;
+                tag::RESOURCE_SPANS_RESOURCE => {
+                    schema::RESOURCE.check(reader.nested(field.body), RESOURCE_SPANS_DEPTH + 1)?;
                     if entry.resource.is_none() {
                         entry.first_resource = offset(field.start);
                     }
-                    entry.resource = Some(Place::new(&field, body));
+                    entry.resource = Some(Place::new(&field));
                 }
                 _ => schema::RESOURCE_SPANS.check_field(&reader, &field, RESOURCE_SPANS_DEPTH)?,
             }
@@ -274,15 +274,15 @@ impl Indexer {
         let resource = index(&self.resources); // the one that is being read
         let mut entry = ScopeEntry { place, resource, name: Text::default(), first_span, end_span: first_span };
         while let Some(field) = schema::SCOPE_SPANS.next(&mut reader)? {
-            match (field.number, field.content) {
-                (number::SCOPE_SPANS_SPANS, Content::Bytes(body)) => {
-                    self.span(reader.nested(body), Place::new(&field, body))?;
+            match field.tag {
+                tag::SCOPE_SPANS_SPANS => {
+                    self.span(reader.nested(field.body), Place::new(&field))?;
                 }
-                (number::SCOPE_SPANS_SCOPE, Content::Bytes(body)) => {
-                    let mut scope = reader.nested(body);
+                tag::SCOPE_SPANS_SCOPE => {
+                    let mut scope = reader.nested(field.body);
                     schema::SCOPE.check(scope, SCOPE_SPANS_DEPTH + 1)?;
-                    while let Some(name) = scope.next_body(number::SCOPE_NAME) {
-                        entry.name = Text::new(name);
+                    while let Some(name) = scope.next_tagged(tag::SCOPE_NAME) {
+                        entry.name = Text::new(name.body);
                     }
                 }
                 _ => schema::SCOPE_SPANS.check_field(&reader, &field, SCOPE_SPANS_DEPTH)?,
@@ -297,27 +297,26 @@ impl Indexer {
         room(&self.spans, &schema::SPAN, place)?;
         let mut entry = SpanEntry::new(place, index(&self.scopes)); // the scope that is being read
         while let Some(field) = schema::SPAN.next(&mut reader)? {
-            match (field.number, field.content) {
-                (number::SPAN_TRACE_ID, Content::Bytes(body)) => entry.trace_id = id_offset::<16>(body),
-                (number::SPAN_SPAN_ID, Content::Bytes(body)) => entry.span_id = id_offset::<8>(body),
-                (number::SPAN_PARENT_SPAN_ID, Content::Bytes(body)) => entry.parent_span_id = id_offset::<8>(body),
-                (number::SPAN_NAME, Content::Bytes(body)) => entry.name = Text::new(body),
-                (number::SPAN_KIND, Content::Varint(kind)) => entry.kind = enum_value(kind),
-                (number::SPAN_START_TIME, Content::Fixed64(time)) => entry.start_unix_nano = time,
-                (number::SPAN_END_TIME, Content::Fixed64(time)) => entry.end_unix_nano = time,
-                (number, content) => {
-                    schema::SPAN.check_field(&reader, &field, SPAN_DEPTH)?;
-                    match (number, content) {
-                        (number::SPAN_ATTRIBUTES, Content::Bytes(body)) => {
-                            if entry.attributes.end == 0 {
-                                entry.attributes.start = offset(field.start);
-                            }
-                            entry.attributes.end = offset(body.end);
-                        }
-                        (number::SPAN_STATUS, Content::Bytes(body)) => entry.status(reader.nested(body)),
-                        _ => {}
+            match field.tag {
+                tag::SPAN_TRACE_ID => entry.trace_id = id_offset::<16>(field.body),
+                tag::SPAN_SPAN_ID => entry.span_id = id_offset::<8>(field.body),
+                tag::SPAN_PARENT_SPAN_ID => entry.parent_span_id = id_offset::<8>(field.body),
+                tag::SPAN_NAME => entry.name = Text::new(field.body),
+                tag::SPAN_KIND => entry.kind = enum_value(field.value),
+                tag::SPAN_START_TIME => entry.start_unix_nano = field.value,
+                tag::SPAN_END_TIME => entry.end_unix_nano = field.value,
+                tag::SPAN_ATTRIBUTES => {
+                    schema::check_attribute(&reader, &field, SPAN_DEPTH)?;
+                    if entry.attributes.end == 0 {
+                        entry.attributes.start = offset(field.start);
                     }
+                    entry.attributes.end = offset(field.body.end);
                 }
+                tag::SPAN_STATUS => {
+                    schema::STATUS.check_nested(&reader, &field, SPAN_DEPTH)?;
+                    entry.status(reader.nested(field.body));
+                }
+                _ => schema::SPAN.check_field(&reader, &field, SPAN_DEPTH)?,
             }
         }
         self.spans.push(entry);
@@ -346,10 +345,8 @@ impl SpanEntry {
 
     /// Takes the code of a checked `Status`; one without a code leaves that of an earlier one.
     fn status(&mut self, mut reader: Reader<'_>) {
-        while let Some(field) = reader.next_checked() {
-            if let (number::STATUS_CODE, Content::Varint(code)) = (field.number, field.content) {
-                self.status_code = enum_value(code);
-            }
+        while let Some(code) = reader.next_tagged(tag::STATUS_CODE) {
+            self.status_code = enum_value(code.value);
         }
     }
 }
@@ -359,7 +356,8 @@ fn id_offset<const LEN: usize>(body: Body) -> u32 {
     if body.len() == LEN { offset(body.start) } else { 0 }
 }
 
-/// An enum is an int32 on the wire (higher bits are dropped); values that OTLP does not have read as 0, "unspecified".
+/// An enum is an int32 on the wire (higher bits are dropped). What is far from any value that OTLP has reads as 0, which
+/// stands for "unspecified" and "unset".
 fn enum_value(varint: u64) -> u8 {
     u8::try_from(varint as i32).unwrap_or(0)
 }
@@ -391,4 +389,4 @@ const SPAN_DEPTH: usize = 3;
 const USUAL_SPAN_BYTES: usize = 512;
 
 const _: () = assert!(size_of::<SpanEntry>() <= 64);
-const _: () = assert!(MAX_ENTRIES <= u32::MAX as usize && MAX_REQUEST_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_ENTRIES <= MAX_REQUEST_BYTES && MAX_REQUEST_BYTES <= u32::MAX as usize);

@@ -1,1 +1,135 @@
-//! Stage `enrich`.
+//! Says which pod each call, process and span belongs to, and tells the spans.
+//!
+//! ```text
+//!  calls ──────► ┌────────────────────────────────┐ ──owner──► calls, processes
+//!  processes ──► │ store: pods, ids, traces       │
+//!  spans ──────► │ wire > span > runtime > api >… │ ──owner, k8s.* attributes──► spans
+//!  facts ──────► └────────────────────────────────┘
+//! ```
+//!
+//! A wrong pod is worse than none. What belongs to the node (lists, versions, garbage collection) gets no pod, a span
+//! inherits from its ancestors, and from its trace only where the whole trace is one pod's (see [`store`]).
+
+mod attributes;
+mod calls;
+mod evidence;
+mod execs;
+mod logs;
+mod names;
+mod pending;
+mod source;
+mod spans;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use self::source::{Fact, PodName, Source};
+pub use self::store::StoreCounts;
+
+use self::pending::Pending;
+use self::store::{Identity, SpanOwners, Store};
+use crate::config;
+use crate::pod::Owner;
+
+/// The owner of a call that has passed without one: its volume or claim was named later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateOwner {
+    pub connection: u64,
+    pub stream: u32,
+    pub owner: Owner,
+}
+
+/// What the enricher has met; all only grow, but for `pods_held`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub store: StoreCounts,
+    /// Spans that were given a pod.
+    pub spans_owned: u64,
+    /// Spans that passed before their trace was known to be a pod's.
+    pub spans_early: u64,
+    /// Plugin calls that waited for their pod and were given up because too many did.
+    pub pending_dropped: u64,
+    /// Pods in the store now.
+    pub pods_held: usize,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Enricher {
+    config: config::Enrich,
+    store: Store,
+    span_owners: SpanOwners,
+    pending: Pending,
+    late: Vec<LateOwner>,
+    spans_owned: u64,
+}
+
+impl Enricher {
+    pub fn new(config: config::Enrich) -> Self {
+        Self {
+            config,
+            store: Store::default(),
+            span_owners: SpanOwners::default(),
+            pending: Pending::default(),
+            late: Vec::new(),
+            spans_owned: 0,
+        }
+    }
+
+    /// Learns what a source tells that is neither a call nor a span: the runtime or the API.
+    pub fn learn(&mut self, fact: &Fact<'_>, source: Source) {
+        match *fact {
+            Fact::Pod(name) => {
+                self.store.claim_pod(&name, source);
+            }
+            Fact::Sandbox { id, pod } => {
+                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                    self.store.claim_sandbox(id, pod, source);
+                }
+            }
+            Fact::Container { id, name, pod } => {
+                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                    self.store.claim_container(id, name, pod, source);
+                }
+            }
+            Fact::Volume { id, pod } => {
+                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                    self.store.claim_volume(id, pod);
+                    self.settle(id, &Identity { pod, container: None, source: Source::Volume });
+                }
+            }
+            Fact::Claim { uid, pod } => {
+                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                    self.store.claim_dra(uid, pod);
+                    self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
+                }
+            }
+            Fact::Attributes { pod_uid, attributes } => self.store.set_attributes(pod_uid, attributes),
+            Fact::Gone { pod_uid, at_unix_nano } => {
+                if let Some(pod) = self.store.by_uid(pod_uid) {
+                    self.store.pod_gone(pod, at_unix_nano);
+                }
+            }
+        }
+    }
+
+    /// Whose a sandbox or container is, by its id.
+    pub fn owner_of(&self, id: &str) -> Option<Owner> {
+        self.store.owner(self.store.find(id)?)
+    }
+
+    /// The owners that became known of calls that had passed without; each is told once.
+    pub fn take_late_owners(&mut self) -> Vec<LateOwner> {
+        std::mem::take(&mut self.late)
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            store: self.store.counts(),
+            spans_owned: self.spans_owned,
+            spans_early: self.store.traces.early(),
+            pending_dropped: self.pending.dropped(),
+            pods_held: self.store.pods_held(),
+        }
+    }
+}

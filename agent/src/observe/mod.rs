@@ -1,1 +1,17 @@
-//! Stage `observe`.
+//! What the agent tells about itself: metrics, the span ledger, logs, and the admin listener.
+
+mod admin;
+mod calls;
+mod events;
+mod labels;
+mod logging;
+mod metrics;
+mod query;
+
+pub use admin::{Admin, Subject};
+pub use calls::CallSample;
+pub use events::EventLedger;
+pub use labels::{DropReason, FilterRule, JoinResult, Label, Phase, Receiver, Refusal, SpanKind};
+pub use logging::start_logging;
+pub use metrics::Metrics;
+pub use query::{Queries, Query, queries};

@@ -105,6 +105,14 @@ impl Recorder {
         self.shrink();
     }
 
+    /// Takes in whose a call is that came without an owner: its volume or claim was named later.
+    pub fn late_owner(&mut self, connection: u64, stream: u32, owner: &Owner) {
+        if let Some(seen) = self.recent.set_pod(connection, stream, &owner.pod).cloned() {
+            self.file(Piece::Call(seen), Some(owner), None, false);
+            self.shrink();
+        }
+    }
+
     /// Takes in the spans of a request, after `enrich` has set their owners.
     pub fn batch(&mut self, batch: &Batch) {
         // Calls and syncs first: they tell whose trace it is, and their children came before them in the request.

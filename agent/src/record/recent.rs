@@ -55,11 +55,11 @@ impl Recent {
         self.calls.push_back(RecentCall { seen, pod: pod.map(Arc::clone) });
     }
 
-    /// Tells whose a call is that was not known when it was seen.
-    pub(super) fn set_pod(&mut self, connection: u64, stream: u32, pod: &Arc<Pod>) {
-        if let Some(call) = self.find((connection, stream)) {
-            call.pod.get_or_insert_with(|| Arc::clone(pod));
-        }
+    /// Tells whose a call is that was not known when it was seen, and returns the call if that is news.
+    pub(super) fn set_pod(&mut self, connection: u64, stream: u32, pod: &Arc<Pod>) -> Option<&CallSeen> {
+        let call = self.find((connection, stream)).filter(|call| call.pod.is_none())?;
+        call.pod = Some(Arc::clone(pod));
+        Some(&call.seen)
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &RecentCall> {

@@ -8,23 +8,22 @@
 mod frame;
 mod plan;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use self::frame::Frames;
 use self::plan::Plan;
 use crate::error::ParseError;
 use crate::index::TraceRequest;
-use crate::schema::number;
+use crate::schema::tag;
 use crate::wire::put_len;
 
-/// One encoded request with the spans of all: their concatenation, as the protobuf encoding merges messages.
+/// One encoded request with the spans of all, in their order: concatenating encoded messages merges them, and the lists
+/// of the parts follow each other. Requests that [`TraceRequest::parse`] would refuse spoil the whole.
 pub fn merge(requests: &[Bytes]) -> Bytes {
     if let [only] = requests {
         return only.clone();
     }
-    let mut merged = BytesMut::with_capacity(requests.iter().map(Bytes::len).sum());
-    requests.iter().for_each(|request| merged.extend_from_slice(request));
-    merged.freeze()
+    Bytes::from(requests.concat())
 }
 
 /// Splits an encoded request into parts of at most `max_spans` spans and `max_bytes` bytes, each a request of its own. A
@@ -78,11 +77,11 @@ impl Parts {
         let mut frame = frames.request.writer(request);
         for resource in &plan.resources {
             frame.put_until(request.resources[resource.resource].place, &mut out);
-            put_len(&mut out, number::REQUEST_RESOURCE_SPANS, resource.len);
+            put_len(&mut out, tag::REQUEST_RESOURCE_SPANS, resource.len);
             let mut frame = frames.resources[resource.resource].writer(request);
             for scope in &resource.scopes {
                 frame.put_until(request.scopes[scope.scope].place, &mut out);
-                put_len(&mut out, number::RESOURCE_SPANS_SCOPE_SPANS, scope.len);
+                put_len(&mut out, tag::RESOURCE_SPANS_SCOPE_SPANS, scope.len);
                 let mut frame = frames.scopes[scope.scope].writer(request);
                 for span in &request.spans[scope.spans.clone()] {
                     frame.put_until(span.place, &mut out);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::frame::Frames;
 use crate::index::TraceRequest;
-use crate::schema::number;
+use crate::schema::tag;
 use crate::wire::len_field_len;
 
 /// What a part is made of.
@@ -72,10 +72,10 @@ impl Plan {
         let scope = old_scope.map_or(frames.scopes[scope_index].len, |share| share.len)
             + request.spans[span].place.field().len();
         let resource = old_resource.map_or(frames.resources[resource_index].len, |share| share.len)
-            + len_field_len(number::RESOURCE_SPANS_SCOPE_SPANS, scope)
-            - old_scope.map_or(0, |share| len_field_len(number::RESOURCE_SPANS_SCOPE_SPANS, share.len));
-        let part = self.len + len_field_len(number::REQUEST_RESOURCE_SPANS, resource)
-            - old_resource.map_or(0, |share| len_field_len(number::REQUEST_RESOURCE_SPANS, share.len));
+            + len_field_len(tag::RESOURCE_SPANS_SCOPE_SPANS, scope)
+            - old_scope.map_or(0, |share| len_field_len(tag::RESOURCE_SPANS_SCOPE_SPANS, share.len));
+        let part = self.len + len_field_len(tag::REQUEST_RESOURCE_SPANS, resource)
+            - old_resource.map_or(0, |share| len_field_len(tag::REQUEST_RESOURCE_SPANS, share.len));
         Lengths { request: part, resource, scope }
     }
 

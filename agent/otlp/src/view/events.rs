@@ -1,8 +1,8 @@
 //! Reads the events and links of a span.
 
 use super::{Attributes, id_of, text};
-use crate::schema::number;
-use crate::wire::{Content, Reader};
+use crate::schema::tag;
+use crate::wire::Reader;
 
 /// Something that happened during a span.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +43,9 @@ impl<'a> Event<'a> {
         let mut event = Self { name: "", time_unix_nano: 0, fields };
         let mut fields = fields;
         while let Some(field) = fields.next_checked() {
-            match (field.number, field.content) {
-                (number::EVENT_NAME, Content::Bytes(body)) => event.name = text(fields.slice(body)),
-                (number::EVENT_TIME, Content::Fixed64(time)) => event.time_unix_nano = time,
+            match field.tag {
+                tag::EVENT_NAME => event.name = text(fields.slice(field.body)),
+                tag::EVENT_TIME => event.time_unix_nano = field.value,
                 _ => {}
             }
         }
@@ -54,7 +54,7 @@ impl<'a> Event<'a> {
 
     /// The event's attributes, in the order of the bytes.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes::new(self.fields, number::EVENT_ATTRIBUTES)
+        Attributes::new(self.fields, tag::EVENT_ATTRIBUTES)
     }
 }
 
@@ -65,9 +65,9 @@ impl<'a> Link<'a> {
         let mut link = Self { trace_id: [0; 16], span_id: [0; 8], fields };
         let mut fields = fields;
         while let Some(field) = fields.next_checked() {
-            match (field.number, field.content) {
-                (number::LINK_TRACE_ID, Content::Bytes(body)) => link.trace_id = id_of(fields.slice(body)),
-                (number::LINK_SPAN_ID, Content::Bytes(body)) => link.span_id = id_of(fields.slice(body)),
+            match field.tag {
+                tag::LINK_TRACE_ID => link.trace_id = id_of(fields.slice(field.body)),
+                tag::LINK_SPAN_ID => link.span_id = id_of(fields.slice(field.body)),
                 _ => {}
             }
         }
@@ -76,7 +76,7 @@ impl<'a> Link<'a> {
 
     /// The link's attributes, in the order of the bytes.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes::new(self.fields, number::LINK_ATTRIBUTES)
+        Attributes::new(self.fields, tag::LINK_ATTRIBUTES)
     }
 }
 
@@ -92,8 +92,8 @@ impl<'a> Iterator for Events<'a> {
     type Item = Event<'a>;
 
     fn next(&mut self) -> Option<Event<'a>> {
-        let body = self.span.next_body(number::SPAN_EVENTS)?;
-        Some(Event::new(self.span.nested(body)))
+        let field = self.span.next_tagged(tag::SPAN_EVENTS)?;
+        Some(Event::new(self.span.nested(field.body)))
     }
 }
 
@@ -107,7 +107,7 @@ impl<'a> Iterator for Links<'a> {
     type Item = Link<'a>;
 
     fn next(&mut self) -> Option<Link<'a>> {
-        let body = self.span.next_body(number::SPAN_LINKS)?;
-        Some(Link::new(self.span.nested(body)))
+        let field = self.span.next_tagged(tag::SPAN_LINKS)?;
+        Some(Link::new(self.span.nested(field.body)))
     }
 }

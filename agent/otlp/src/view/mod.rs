@@ -7,7 +7,7 @@ pub use attributes::{Attributes, Value};
 pub use events::{Event, Events, Link, Links};
 
 use crate::index::{ResourceEntry, SpanEntry, TraceRequest};
-use crate::schema::number;
+use crate::schema::tag;
 use crate::wire::Reader;
 
 /// A span of a request.
@@ -91,7 +91,7 @@ impl<'a> Span<'a> {
         text(self.request.slice(self.request.scopes[self.entry.scope as usize].name))
     }
 
-    /// `Status.code`: 0 unset, 1 ok, 2 error.
+    /// `Status.code`: 0 unset or absent, 1 ok, 2 error.
     pub fn status_code(&self) -> u8 {
         self.entry.status_code
     }
@@ -100,10 +100,10 @@ impl<'a> Span<'a> {
     pub fn status_message(&self) -> &'a str {
         let mut fields = self.fields();
         let mut message: &[u8] = &[];
-        while let Some(status) = fields.next_body(number::SPAN_STATUS) {
-            let mut status = fields.nested(status);
-            while let Some(body) = status.next_body(number::STATUS_MESSAGE) {
-                message = status.slice(body);
+        while let Some(status) = fields.next_tagged(tag::SPAN_STATUS) {
+            let mut status = fields.nested(status.body);
+            while let Some(text) = status.next_tagged(tag::STATUS_MESSAGE) {
+                message = status.slice(text.body);
             }
         }
         text(message)
@@ -112,7 +112,7 @@ impl<'a> Span<'a> {
     /// The span's attributes, in the order of the bytes.
     pub fn attributes(&self) -> Attributes<'a> {
         let range = self.entry.attributes;
-        Attributes::new(self.request.reader(range.start, range.end), number::SPAN_ATTRIBUTES)
+        Attributes::new(self.request.reader(range.start, range.end), tag::SPAN_ATTRIBUTES)
     }
 
     /// The value of the first attribute with this key.
@@ -154,7 +154,7 @@ impl<'a> Resource<'a> {
     pub fn attributes(&self) -> Attributes<'a> {
         let end = self.entry.resource.map_or(0, |last| last.end);
         let resources = self.request.reader(self.entry.first_resource, end);
-        Attributes::of_each(resources, number::RESOURCE_SPANS_RESOURCE, number::RESOURCE_ATTRIBUTES)
+        Attributes::of_each(resources, tag::RESOURCE_SPANS_RESOURCE, tag::RESOURCE_ATTRIBUTES)
     }
 
     /// The value of the first attribute with this key.

@@ -3,9 +3,9 @@
 mod read;
 mod write;
 
-pub(crate) use read::{Body, Content, Field, Malformed, Reader};
+pub(crate) use read::{Body, Field, Malformed, Reader, wire_type};
 pub(crate) use write::{
-    bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_tag, put_varint, varint_len,
+    bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint, put_varint_field, varint_len,
 };
 
 /// Wire types (the low three bits of a tag).

@@ -12,29 +12,21 @@ pub(crate) struct Reader<'a> {
     position: usize,
 }
 
-/// One field of a message.
+/// One field of a message. What it holds is told by the wire type in its tag.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
     /// Offset of the tag.
     pub(crate) start: usize,
-    pub(crate) number: u32,
-    pub(crate) content: Content,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Content {
-    Varint(u64),
-    Fixed64(u64),
-    /// No 32-bit field is ever looked at.
-    Fixed32,
-    /// A string, bytes or a nested message.
-    Bytes(Body),
-    /// No OTLP field is a group; unknown ones are skipped whole.
-    Group,
+    /// Field number × 8 + wire type.
+    pub(crate) tag: u32,
+    /// Of a varint and of a 64-bit field.
+    pub(crate) value: u64,
+    /// Of a length-prefixed field: a string, bytes or a nested message.
+    pub(crate) body: Body,
 }
 
 /// Where the content of a length-prefixed field lies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Body {
     pub(crate) start: usize,
     pub(crate) end: usize,
@@ -61,21 +53,36 @@ impl<'a> Reader<'a> {
         Self::new(self.bytes, body)
     }
 
+    /// What of the message has not been read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
     /// The content of a field of this reader's message.
     pub(crate) fn slice(&self, body: Body) -> &'a [u8] {
         self.bytes.get(body.start..body.end).unwrap_or_default()
     }
 
     /// The next field, `None` at the end of the message.
-    #[inline]
+    ///
+    /// Inlined with what it calls, except for what is rare: this is where parsing spends its time.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field>, Malformed> {
-        if self.position >= self.bytes.len() {
+        let start = self.position;
+        if start >= self.bytes.len() {
             return Ok(None);
         }
-        let start = self.position;
-        let (number, wire_type) = self.tag()?;
-        let content = self.content(number, wire_type, start, MAX_NESTING)?;
-        Ok(Some(Field { start, number, content }))
+        let tag = self.tag()?;
+        let mut field = Field { start, tag, value: 0, body: Body::default() };
+        match wire_type(tag) {
+            LEN => field.body = self.body(start)?,
+            VARINT => field.value = self.varint()?,
+            FIXED64 => field.value = self.fixed64(start)?,
+            FIXED32 => self.skip(4, start)?,
+            _ => self.group(tag, start, MAX_NESTING)?,
+        }
+        Ok(Some(field))
     }
 
     /// The next field of a message that was checked when its request was parsed.
@@ -84,81 +91,94 @@ impl<'a> Reader<'a> {
         self.next().ok().flatten()
     }
 
-    /// The next field that has this number and a length prefix, of a message that was checked before.
+    /// The next field with this tag, of a message that was checked before.
     #[inline]
-    pub(crate) fn next_body(&mut self, number: u32) -> Option<Body> {
+    pub(crate) fn next_tagged(&mut self, tag: u32) -> Option<Field> {
         loop {
             let field = self.next_checked()?;
-            if let Content::Bytes(body) = field.content
-                && field.number == number
-            {
-                return Some(body);
+            if field.tag == tag {
+                return Some(field);
             }
         }
     }
 
-    #[inline]
-    fn tag(&mut self) -> Result<(u32, u8), Malformed> {
+    #[inline(always)]
+    fn tag(&mut self) -> Result<u32, Malformed> {
+        match self.bytes.get(self.position) {
+            Some(&tag @ 0x08..=0x7f) => {
+                self.position += 1;
+                Ok(u32::from(tag))
+            }
+            _ => self.long_tag(),
+        }
+    }
+
+    #[cold]
+    fn long_tag(&mut self) -> Result<u32, Malformed> {
         let start = self.position;
-        let tag = self.varint()?;
-        match u32::try_from(tag >> 3) {
-            Ok(number @ 1..=MAX_FIELD_NUMBER) => Ok((number, (tag & 7) as u8)),
+        match u32::try_from(self.varint()?) {
+            Ok(tag @ 0x08..) => Ok(tag),
             _ => Err(Malformed { fault: Fault::FieldNumber, offset: start }),
         }
     }
 
-    /// Reads what follows the tag at `start`; `depth` more groups may open inside.
-    #[inline]
-    fn content(&mut self, number: u32, wire_type: u8, start: usize, depth: usize) -> Result<Content, Malformed> {
-        match wire_type {
-            VARINT => self.varint().map(Content::Varint),
-            FIXED64 => self.fixed64(start),
-            LEN => {
-                let len = self.varint()?;
-                let body_start = self.position;
-                let len = usize::try_from(len).unwrap_or(usize::MAX);
-                self.skip(len, start)?;
-                Ok(Content::Bytes(Body { start: body_start, end: self.position }))
-            }
-            FIXED32 => self.skip(4, start).map(|()| Content::Fixed32),
-            GROUP_START => self.skip_group(number, start, depth).map(|()| Content::Group),
-            GROUP_END => Err(Malformed { fault: Fault::StrayGroupEnd, offset: start }),
-            _ => Err(Malformed { fault: Fault::WireType, offset: start }),
-        }
+    /// Skips the group that the tag at `start` opens; `depth` groups may open inside each other. Any other wire type that
+    /// comes here is an error.
+    #[cold]
+    fn group(&mut self, tag: u32, start: usize, depth: usize) -> Result<(), Malformed> {
+        let fault = match wire_type(tag) {
+            GROUP_START if depth > 0 => return self.skip_group(tag, depth - 1),
+            GROUP_START => Fault::TooDeep,
+            GROUP_END => Fault::StrayGroupEnd,
+            _ => Fault::WireType,
+        };
+        Err(Malformed { fault, offset: start })
     }
 
-    fn skip_group(&mut self, group: u32, start: usize, depth: usize) -> Result<(), Malformed> {
-        let Some(depth) = depth.checked_sub(1) else {
-            return Err(Malformed { fault: Fault::TooDeep, offset: start });
-        };
+    fn skip_group(&mut self, group: u32, depth: usize) -> Result<(), Malformed> {
+        let end = group - u32::from(GROUP_START) + u32::from(GROUP_END);
         loop {
-            let field_start = self.position;
-            let (number, wire_type) = self.tag()?;
-            if wire_type == GROUP_END && number == group {
+            let start = self.position;
+            let tag = self.tag()?;
+            if tag == end {
                 return Ok(());
             }
-            self.content(number, wire_type, field_start, depth)?;
+            match wire_type(tag) {
+                LEN => drop(self.body(start)?),
+                VARINT => drop(self.varint()?),
+                FIXED64 => self.skip(8, start)?,
+                FIXED32 => self.skip(4, start)?,
+                _ => self.group(tag, start, depth)?,
+            }
         }
     }
 
-    #[inline]
-    fn fixed64(&mut self, start: usize) -> Result<Content, Malformed> {
-        let bytes = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk::<8>);
-        let bytes = bytes.ok_or(Malformed { fault: Fault::Truncated, offset: start })?;
-        self.position += 8;
-        Ok(Content::Fixed64(u64::from_le_bytes(*bytes)))
+    /// Reads a length prefix and skips what it counts.
+    #[inline(always)]
+    fn body(&mut self, field: usize) -> Result<Body, Malformed> {
+        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        let start = self.position;
+        self.skip(len, field)?;
+        Ok(Body { start, end: self.position })
     }
 
-    #[inline]
-    fn skip(&mut self, len: usize, start: usize) -> Result<(), Malformed> {
+    #[inline(always)]
+    fn fixed64(&mut self, field: usize) -> Result<u64, Malformed> {
+        let start = self.position;
+        self.skip(8, field)?;
+        Ok(self.bytes[start..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, len: usize, field: usize) -> Result<(), Malformed> {
         if len > self.bytes.len() - self.position {
-            return Err(Malformed { fault: Fault::Truncated, offset: start });
+            return Err(Malformed { fault: Fault::Truncated, offset: field });
         }
         self.position += len;
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
         match self.bytes.get(self.position) {
             Some(&byte) if byte < 0x80 => {
@@ -195,5 +215,7 @@ impl Body {
     }
 }
 
-/// Field numbers have 29 bits.
-const MAX_FIELD_NUMBER: u32 = (1 << 29) - 1;
+/// The wire type in a tag.
+pub(crate) const fn wire_type(tag: u32) -> u8 {
+    (tag & 7) as u8
+}

@@ -1,7 +1,5 @@
 //! Writes fields, and tells beforehand how long they will be.
 
-use super::{FIXED64, LEN};
-
 /// Appends a base-128 varint.
 #[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -18,39 +16,37 @@ pub(crate) const fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-pub(crate) fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
-    put_varint(out, tag(number, wire_type));
+/// Appends a field that is a varint.
+pub(crate) fn put_varint_field(out: &mut Vec<u8>, tag: u32, value: u64) {
+    put_varint(out, u64::from(tag));
+    put_varint(out, value);
 }
 
 /// Appends the tag and length of a field whose content of `len` bytes is appended next.
-pub(crate) fn put_len(out: &mut Vec<u8>, number: u32, len: usize) {
-    put_tag(out, number, LEN);
+pub(crate) fn put_len(out: &mut Vec<u8>, tag: u32, len: usize) {
+    put_varint(out, u64::from(tag));
     put_varint(out, len as u64);
 }
 
 /// Appends a string, bytes or an encoded message.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, content: &[u8]) {
-    put_len(out, number, content.len());
+pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u32, content: &[u8]) {
+    put_len(out, tag, content.len());
     out.extend_from_slice(content);
 }
 
-pub(crate) fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_tag(out, number, FIXED64);
+pub(crate) fn put_fixed64(out: &mut Vec<u8>, tag: u32, value: u64) {
+    put_varint(out, u64::from(tag));
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Bytes that [`put_bytes`] writes.
-pub(crate) const fn bytes_field_len(number: u32, content: &[u8]) -> usize {
-    len_field_len(number, content.len())
+pub(crate) const fn bytes_field_len(tag: u32, content: &[u8]) -> usize {
+    len_field_len(tag, content.len())
 }
 
 /// Bytes of a length-prefixed field with `len` bytes of content.
-pub(crate) const fn len_field_len(number: u32, len: usize) -> usize {
-    varint_len(tag(number, LEN)) + varint_len(len as u64) + len
-}
-
-const fn tag(number: u32, wire_type: u8) -> u64 {
-    (number as u64) << 3 | wire_type as u64
+pub(crate) const fn len_field_len(tag: u32, len: usize) -> usize {
+    varint_len(tag as u64) + varint_len(len as u64) + len
 }
 
 #[cfg(test)]

@@ -1,0 +1,165 @@
+//! Loading and attaching the kernel programs of one mode.
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{LpmTrie, Map, MapData, MapError, RingBuf};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
+use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
+use spanlet_abi::limits::PATH_BYTES;
+
+use super::Mode;
+use super::counters::CountersView;
+use super::identity::Identity;
+use super::paths::WatchedPath;
+use super::system_calls;
+
+/// The object that `cargo xtask build` makes.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
+
+/// Why a mode could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error("reading the kernel's types")]
+    Btf(#[source] BtfError),
+    #[error("loading the kernel object")]
+    Object(#[source] EbpfError),
+    #[error("the kernel object has no {0}")]
+    Absent(&'static str),
+    #[error("loading program {name}")]
+    Load { name: &'static str, source: ProgramError },
+    #[error("attaching program {name}")]
+    Attach { name: &'static str, source: ProgramError },
+    #[error("setting up map {name}")]
+    Map { name: &'static str, source: MapError },
+    #[error("mapping the counters")]
+    Counters(#[source] std::io::Error),
+}
+
+/// Attached programs; they are detached when this is dropped.
+pub struct Attached {
+    pub mode: Mode,
+    pub ring: RingBuf<MapData>,
+    pub counters: CountersView,
+    ebpf: Ebpf,
+}
+
+/// What the programs must know before they are loaded.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub layout: &'a Layout,
+    pub identity: Identity,
+    pub paths: &'a [WatchedPath],
+    pub ring_bytes: u32,
+}
+
+/// How a program is attached.
+#[derive(Debug, Clone, Copy)]
+enum Hook {
+    Tracepoint(&'static str),
+    Entry(&'static str),
+    Exit(&'static str),
+    Probe(&'static str),
+}
+
+/// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
+const fn programs(mode: Mode) -> &'static [(&'static str, Hook)] {
+    match mode {
+        Mode::Tracepoint => {
+            &[("sys_exit", Hook::Tracepoint("sys_exit")), ("sys_enter", Hook::Tracepoint("sys_enter"))]
+        }
+        Mode::Fentry => &[
+            ("fentry_release", Hook::Entry("unix_release_sock")),
+            ("fentry_read", Hook::Entry("unix_stream_read_actor")),
+            ("fexit_send", Hook::Exit("unix_stream_sendmsg")),
+            ("fentry_send", Hook::Entry("unix_stream_sendmsg")),
+            ("fexit_connect", Hook::Exit("unix_stream_connect")),
+            ("fentry_connect", Hook::Entry("unix_stream_connect")),
+        ],
+        Mode::Kprobe => &[
+            ("kprobe_release", Hook::Probe("unix_release_sock")),
+            ("kprobe_read", Hook::Probe("unix_stream_read_actor")),
+            ("kprobe_readable", Hook::Probe("sock_def_readable")),
+            ("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
+            ("kprobe_connect", Hook::Probe("unix_stream_connect")),
+        ],
+    }
+}
+
+/// Loads and attaches the programs of `mode`.
+pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
+    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+    let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
+    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, 0];
+    let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
+    let mut ebpf = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .btf(Some(&btf))
+        .override_global("LAYOUT", &layout[..], true)
+        .override_global("AGENT", &identity[..], true)
+        .override_global("ACTIONS", &actions[..], true)
+        .map_max_entries("EVENTS", setup.ring_bytes)
+        .load(OBJECT)
+        .map_err(AttachError::Object)?;
+    watch(&mut ebpf, setup.paths)?;
+    for (name, hook) in programs(mode) {
+        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
+        load(program, *hook, &btf).map_err(|source| AttachError::Load { name, source })?;
+    }
+    for (name, hook) in programs(mode) {
+        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
+        link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
+    }
+    let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
+    let ring = take(&mut ebpf, "EVENTS")?;
+    let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
+    Ok(Attached { mode, ring, counters, ebpf })
+}
+
+/// Fills the trie of watched paths.
+fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
+    let error = |source| AttachError::Map { name: "PATHS", source };
+    let map = ebpf.map_mut("PATHS").ok_or(AttachError::Absent("PATHS"))?;
+    let mut trie: LpmTrie<_, [u8; PATH_BYTES], u32> = LpmTrie::try_from(map).map_err(error)?;
+    for path in paths {
+        trie.insert(&Key::new(path.prefix_bits, path.bytes), path.kind as u32, 0).map_err(error)?;
+    }
+    Ok(())
+}
+
+fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {
+    match hook {
+        Hook::Tracepoint(name) => <&mut BtfTracePoint>::try_from(program)?.load(name, btf),
+        Hook::Entry(function) => <&mut FEntry>::try_from(program)?.load(function, btf),
+        Hook::Exit(function) => <&mut FExit>::try_from(program)?.load(function, btf),
+        Hook::Probe(_) => <&mut KProbe>::try_from(program)?.load(),
+    }
+}
+
+fn link(program: &mut Program, hook: Hook) -> Result<(), ProgramError> {
+    match hook {
+        Hook::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+        Hook::Entry(_) => <&mut FEntry>::try_from(program)?.attach().map(drop),
+        Hook::Exit(_) => <&mut FExit>::try_from(program)?.attach().map(drop),
+        Hook::Probe(function) => <&mut KProbe>::try_from(program)?.attach(function, 0).map(drop),
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {
+    ebpf.take_map(name).ok_or(AttachError::Absent(name))
+}
+
+// === impl Attached ===
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attached").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Attached {
+    /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
+    pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
+        let count = |name| Some(self.ebpf.program(name)?.info().ok()?.verified_instruction_count()?);
+        programs(self.mode).iter().map(|(name, _)| (*name, count(name))).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! Where this kernel keeps what the programs read: offsets and enum values from its BTF.
+//!
+//! A field that is missing disables only what needs it; [`LayoutReport::missing`] names it.
+
+use btfparse::{Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
+use spanlet_abi::layout::{ABSENT, Layout};
+
+use std::collections::HashMap;
+
+/// Where the kernel shows its own types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why the layout could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    #[error("reading the kernel's types from {path} (kernel option CONFIG_DEBUG_INFO_BTF)")]
+    Read { path: String, source: std::io::Error },
+    #[error("parsing the kernel's types: {0}")]
+    Parse(String),
+}
+
+/// A kernel's layout, and what it lacks.
+#[derive(Debug, Clone)]
+pub struct LayoutReport {
+    pub layout: Layout,
+    /// `structure.field` of those not found, alternatives that another kernel has left out.
+    pub missing: Vec<&'static str>,
+    /// Names of the kernel functions that have BTF, of those asked for.
+    pub functions: Vec<&'static str>,
+}
+
+/// Kernel functions that programs attach to.
+pub const FUNCTIONS: [&str; 5] = [
+    "unix_stream_sendmsg",
+    "unix_stream_read_actor",
+    "unix_stream_connect",
+    "unix_release_sock",
+    "sock_def_readable",
+];
+
+/// Reads the layout of the running kernel.
+pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
+    let bytes = std::fs::read(KERNEL_BTF).map_err(|source| LayoutError::Read { path: KERNEL_BTF.to_owned(), source })?;
+    of_btf(&bytes)
+}
+
+/// Reads the layout out of a kernel's BTF.
+pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
+    let types = Types::parse(bytes)?;
+    let mut missing = Vec::new();
+    let mut layout = Layout::EMPTY;
+    for (field, structure, path) in FIELDS {
+        match types.offset(structure, path) {
+            Some(offset) => *field(&mut layout) = offset,
+            None => missing.push(*path),
+        }
+    }
+    iterator(&types, &mut layout, &mut missing);
+    registers(&types, &mut layout, &mut missing);
+    let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains(*name)).collect();
+    Ok(LayoutReport { layout, missing, functions })
+}
+
+type Field = fn(&mut Layout) -> &mut u32;
+
+/// Which field of [`Layout`] is where: structure, path within it.
+const FIELDS: &[(Field, &str, &str)] = &[
+    (|l| &mut l.task_files, "task_struct", "files"),
+    (|l| &mut l.task_group_leader, "task_struct", "group_leader"),
+    (|l| &mut l.task_thread_pid, "task_struct", "thread_pid"),
+    (|l| &mut l.files_fdt, "files_struct", "fdt"),
+    (|l| &mut l.fdtable_max_fds, "fdtable", "max_fds"),
+    (|l| &mut l.fdtable_fd, "fdtable", "fd"),
+    (|l| &mut l.file_private_data, "file", "private_data"),
+    (|l| &mut l.file_inode, "file", "f_inode"),
+    (|l| &mut l.inode_mode, "inode", "i_mode"),
+    (|l| &mut l.inode_number, "inode", "i_ino"),
+    (|l| &mut l.socket_sk, "socket", "sk"),
+    (|l| &mut l.socket_type, "socket", "type"),
+    (|l| &mut l.socket_alloc_inode, "socket_alloc", "vfs_inode"),
+    (|l| &mut l.sock_socket, "sock", "sk_socket"),
+    (|l| &mut l.sock_family, "sock", "__sk_common.skc_family"),
+    (|l| &mut l.sock_net, "sock", "__sk_common.skc_net.net"),
+    (|l| &mut l.sock_receive_queue_length, "sock", "sk_receive_queue.qlen"),
+    (|l| &mut l.net_inum, "net", "ns.inum"),
+    (|l| &mut l.unix_addr, "unix_sock", "addr"),
+    (|l| &mut l.unix_peer, "unix_sock", "peer"),
+    (|l| &mut l.address_length, "unix_address", "len"),
+    (|l| &mut l.address_name, "unix_address", "name"),
+    (|l| &mut l.pid_level, "pid", "level"),
+    (|l| &mut l.pid_numbers, "pid", "numbers"),
+    (|l| &mut l.pid_namespace_inum, "pid_namespace", "ns.inum"),
+    (|l| &mut l.msg_iter, "msghdr", "msg_iter"),
+    (|l| &mut l.iter_offset, "iov_iter", "iov_offset"),
+    (|l| &mut l.iter_count, "iov_iter", "count"),
+    (|l| &mut l.iter_segments, "iov_iter", "nr_segs"),
+    (|l| &mut l.read_state_socket, "unix_stream_read_state", "socket"),
+    (|l| &mut l.read_state_flags, "unix_stream_read_state", "flags"),
+];
+
+/// `struct iov_iter` has three shapes: a word of flags (5.10), `iter_type` with `iov` (to 6.3), `iter_type` with `__iov`.
+fn iterator(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>) {
+    let byte = types.offset("iov_iter", "iter_type");
+    let word = types.offset("iov_iter", "type");
+    layout.iter_type_is_flags = u32::from(byte.is_none() && word.is_some());
+    set(&mut layout.iter_type, byte.or(word), "iter_type", missing);
+    let vectors = types.offset("iov_iter", "__iov").or_else(|| types.offset("iov_iter", "iov"));
+    set(&mut layout.iter_iov, vectors, "iov", missing);
+    set(&mut layout.iter_is_iovec, types.values.get("ITER_IOVEC").copied(), "ITER_IOVEC", missing);
+    // Not there on 5.10: no message is missed for it.
+    layout.iter_ubuf = types.offset("iov_iter", "ubuf").unwrap_or(ABSENT);
+    layout.iter_is_ubuf = types.values.get("ITER_UBUF").copied().unwrap_or(ABSENT);
+}
+
+/// Where `struct pt_regs` keeps a system call's number and arguments.
+fn registers(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>) {
+    let fields = [
+        &mut layout.regs_argument_0,
+        &mut layout.regs_argument_1,
+        &mut layout.regs_argument_2,
+        &mut layout.regs_argument_3,
+        &mut layout.regs_number,
+    ];
+    let x86 = ["di", "si", "dx", "r10", "orig_ax"];
+    if types.offset("pt_regs", "orig_ax").is_some() {
+        for (field, name) in fields.into_iter().zip(x86) {
+            set(field, types.offset("pt_regs", name), name, missing);
+        }
+        return;
+    }
+    // arm64: the arguments are x0 to x3 of user_regs.regs.
+    let first = types.offset("pt_regs", "user_regs.regs").or_else(|| types.offset("pt_regs", "regs"));
+    let number = types.offset("pt_regs", "syscallno");
+    for (i, field) in fields.into_iter().enumerate() {
+        let offset = if i == 4 { number } else { first.map(|first| first + 8 * i as u32) };
+        set(field, offset, "pt_regs", missing);
+    }
+}
+
+fn set(field: &mut u32, value: Option<u32>, name: &'static str, missing: &mut Vec<&'static str>) {
+    match value {
+        Some(value) => *field = value,
+        None => missing.push(name),
+    }
+}
+
+/// The kernel's types by name. Functions, typedefs and structures may share one, so each kind has its own table.
+struct Types {
+    information: TypeInformation,
+    structures: HashMap<String, u32>,
+    /// Values of enums that begin with `ITER_`.
+    values: HashMap<String, u32>,
+    functions: std::collections::HashSet<String>,
+}
+
+impl Types {
+    fn parse(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let information =
+            TypeInformation::new(&Bytes(bytes)).map_err(|error| LayoutError::Parse(format!("{error:?}")))?;
+        let mut structures = HashMap::new();
+        let mut values = HashMap::new();
+        let mut functions = std::collections::HashSet::new();
+        let wanted: std::collections::HashSet<&str> =
+            FIELDS.iter().map(|(_, structure, _)| *structure).chain(["iov_iter", "pt_regs"]).collect();
+        for (id, kind) in information.get() {
+            match kind {
+                TypeVariant::Struct(_) => {
+                    if let Some(name) = information.name_of(*id).filter(|name| wanted.contains(name.as_str())) {
+                        structures.entry(name).or_insert(*id);
+                    }
+                }
+                TypeVariant::Enum(values_of) => {
+                    for value in values_of.named_value_list().iter().filter(|value| value.name.starts_with("ITER_")) {
+                        let number = match value.value {
+                            Integer32Value::Signed(number) => number as u32,
+                            Integer32Value::Unsigned(number) => number,
+                        };
+                        values.insert(value.name.clone(), number);
+                    }
+                }
+                TypeVariant::Func(_) => {
+                    if let Some(name) = information.name_of(*id).filter(|name| FUNCTIONS.contains(&name.as_str())) {
+                        functions.insert(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { information, structures, values, functions })
+    }
+
+    /// Bytes from the structure's start.
+    fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        let id = self.structures.get(structure)?;
+        match self.information.offset_of(*id, path).ok()?.1 {
+            Offset::ByteOffset(offset) => Some(offset),
+            Offset::BitOffsetAndSize(..) => None,
+        }
+    }
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Readable for Bytes<'_> {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
+        let start = offset as usize;
+        match start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end)) {
+            Some(bytes) => {
+                buffer.copy_from_slice(bytes);
+                Ok(())
+            }
+            None => Err(btfparse::Error::new(btfparse::ErrorKind::IOError, "the types end early")),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The one definition of every key: its place, its comment, how it is read and written.
+
+use serde_yaml::Value;
+
+use super::Config;
+use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time};
+
+/// A top-level section of the file.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) comment: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+/// A key of a section.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) comment: &'static str,
+    pub(super) read: fn(&Value, &mut Config) -> Result<(), String>,
+    pub(super) write: fn(&Config) -> String,
+}
+
+macro_rules! sections {
+    ($($section:ident: $about:literal { $($key:ident as $codec:ty: $comment:literal,)+ })+) => {
+        pub(super) const SECTIONS: &[Section] = &[$(
+            Section {
+                name: stringify!($section),
+                comment: $about,
+                keys: &[$(
+                    Key {
+                        name: stringify!($key),
+                        comment: $comment,
+                        read: |value, config| {
+                            config.$section.$key = <$codec>::read(value)?;
+                            Ok(())
+                        },
+                        write: |config| <$codec>::write(&config.$section.$key),
+                    },
+                )+],
+            },
+        )+];
+    };
+}
+
+sections! {
+    receive: "Where spans come in. null switches a listener off." {
+        grpc_listen as Optional<Address>: "OTLP over gRPC.",
+        http_listen as Optional<Address>: "OTLP over HTTP (POST /v1/traces, protobuf).",
+        unix_listen as Optional<File>: "OTLP over gRPC on a unix socket, such as /run/spanlet/otlp.sock; kubelet takes unix:///run/spanlet/otlp.sock.",
+        max_request_bytes as Bytes: "Largest request, after decompression; the OTLP specification recommends 64MiB.",
+    }
+    capture: "What the kernel side watches." {
+        mode as Mode: "auto takes the best that the kernel offers; fentry, kprobe and tracepoint force one; off loads nothing.",
+        sockets as Sockets: "Unix sockets to watch. Kinds: cri, csi, dra, device, registration, pod-resources. A path that ends in * is a prefix. A list given here replaces the built-in one.",
+        ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
+        max_cpu_ratio as Ratio: "The programs are detached when they take more than this part of one CPU.",
+    }
+    correlate: "How spans and calls are joined." {
+        hold as Time: "How long spans may wait for their pod to become known. Only without probes; with them nothing waits.",
+    }
+    enrich: "What is added to spans." {
+        node_name as Optional<Text>: "k8s.node.name on every resource that lacks it.",
+        cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
+        resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
+        shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
+    }
+    export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
+        endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",
+        headers as Pairs: "Sent with every request.",
+        gzip as Flag: "Compress requests.",
+        timeout as Time: "Deadline of one request. One that passes it is tried again.",
+        queue_bytes as Bytes: "Most bytes that wait for upstream. When they are reached, senders are asked to come again.",
+        batch_spans as Count: "A request is sent when this many spans wait …",
+        batch_delay as Time: "… or when the first of them has waited this long. 0s sends at once.",
+        drain_timeout as Time: "How long to go on sending what is held when told to stop.",
+    }
+    record: "The timelines of pods." {
+        max_bytes as Bytes: "Most memory for them.",
+    }
+    memory: "The whole agent." {
+        max_bytes as Bytes: "Most memory; what would pass it is refused with UNAVAILABLE, so that its sender keeps it. Set the container's limit a little higher.",
+    }
+    admin: "/livez, /readyz, /metrics, /api/v1. null switches a listener off." {
+        listen as Optional<Address>: "All of it.",
+        metrics_listen as Optional<Address>: "/metrics alone, for a Prometheus that scrapes the node's address.",
+    }
+    log: "The agent's own log, on standard error." {
+        level as Text: "error, warn, info, debug or trace; also by module: warn,spanlet::export=debug.",
+        json as Flag: "One JSON object a line.",
+    }
+}

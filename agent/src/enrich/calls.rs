@@ -1,0 +1,153 @@
+//! Whose a call is: from what its request and response say, else from its trace.
+
+use super::names::{self, Role};
+use super::source::{PodName, Source};
+use super::store::{Identity, TraceEvidence};
+use super::{Enricher, LateOwner};
+use crate::call::{Call, CallEvent, SocketKind, Subject};
+
+impl Enricher {
+    /// Sets the call's owner and learns from the call. To be called before the call goes to any other stage.
+    pub fn call(&mut self, event: &mut CallEvent) {
+        let (call, is_finished) = match event {
+            CallEvent::Started(call) => (call, false),
+            CallEvent::Finished(call) => (call, true),
+        };
+        let identity = match call.socket.kind {
+            SocketKind::Cri => self.cri_call(call, is_finished),
+            SocketKind::Csi => self.volume_call(call, is_finished),
+            SocketKind::Dra => self.claim_call(call, is_finished),
+            SocketKind::DevicePlugin | SocketKind::Registration | SocketKind::PodResources => None,
+        };
+        call.owner = identity.and_then(|identity| self.store.owner(identity));
+    }
+
+    fn cri_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
+        let role = role_of(call);
+        let own = self.call_subject(call);
+        if let Some(traceparent) = call.traceparent {
+            let pod = own.as_ref().map(|own| (own.pod, own.source));
+            let evidence = TraceEvidence::Call { role, started_ns: call.started_ns, pod };
+            self.store.note_trace(traceparent.trace_id, evidence);
+        }
+        if is_finished
+            && let (Some("runtime.v1.RuntimeService/RemovePodSandbox"), Subject::SandboxId(id)) =
+                (call.method.as_deref(), &call.subject)
+            && call.status.is_some_and(|status| status.code == 0)
+        {
+            self.store.sandbox_removed(id, call.ended_ns);
+        }
+        own.or_else(|| {
+            let identity = self.trace_identity(&call.traceparent?.trace_id)?;
+            self.adopt(call, &identity);
+            Some(identity)
+        })
+    }
+
+    /// Whose the sandbox or container is that the call names; learns the id that the response tells. A call of the node's,
+    /// a list filtered by id say, is nobody's.
+    pub(super) fn call_subject(&mut self, call: &Call) -> Option<Identity> {
+        if role_of(call) == Role::Node {
+            return None;
+        }
+        match &call.subject {
+            Subject::Sandbox { name, uid, namespace, .. } => {
+                let pod = self.store.claim_pod(&PodName { namespace, name, uid }, Source::Wire)?;
+                if let Some(id) = &call.response_id {
+                    self.store.claim_sandbox(id, pod, Source::Wire);
+                }
+                Some(Identity { pod, container: None, source: Source::Wire })
+            }
+            Subject::SandboxId(id) => {
+                let sandbox = self.store.find(id)?;
+                let Some(container) = &call.response_id else { return Some(sandbox) };
+                self.store.claim_container(container, "", sandbox.pod, sandbox.source);
+                self.store.find(container)
+            }
+            Subject::ContainerId(id) => self.store.find(id),
+            _ => None,
+        }
+    }
+
+    /// Learns the ids of a call whose trace is a pod's, where nothing told them before: the call's containers were made
+    /// before the agent came.
+    pub(super) fn adopt(&mut self, call: &Call, identity: &Identity) {
+        if role_of(call) == Role::Node {
+            return;
+        }
+        match &call.subject {
+            Subject::SandboxId(id) => {
+                self.store.claim_sandbox(id, identity.pod, Source::Trace);
+                if let Some(container) = &call.response_id {
+                    self.store.claim_container(container, "", identity.pod, Source::Trace);
+                }
+            }
+            Subject::ContainerId(id) => self.store.claim_container(id, "", identity.pod, Source::Trace),
+            _ => {}
+        }
+    }
+
+    /// CSI: the pod's uid is in the target path. Staging names no pod; it is settled by the publish that follows.
+    fn volume_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
+        let Subject::Volume { id, paths } = &call.subject else { return None };
+        if let Some(uid) = paths.iter().find_map(|path| names::uid_in_volume_path(path)) {
+            let pod = self.store.claim_pod(&PodName { uid, ..PodName::default() }, Source::Path)?;
+            if call.method.as_deref() != Some("csi.v1.Node/NodeUnpublishVolume") {
+                self.store.claim_volume(id, pod);
+            }
+            self.settle(id, &Identity { pod, container: None, source: Source::Volume });
+            return Some(Identity { pod, container: None, source: Source::Path });
+        }
+        match call.method.as_deref() {
+            // Whoever used the volume before is not whom it is staged for.
+            Some("csi.v1.Node/NodeStageVolume") => {
+                if is_finished {
+                    self.pending.push(id, call);
+                } else {
+                    self.store.forget_volume(id);
+                }
+                None
+            }
+            _ => {
+                let pod = self.store.volume(id)?;
+                Some(Identity { pod, container: None, source: Source::Volume })
+            }
+        }
+    }
+
+    /// DRA: a call names claims, and a pod reserves them. kubelet prepares the claims of one pod at a time.
+    fn claim_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
+        let Subject::Claims(claims) = &call.subject else { return None };
+        let known = claims.iter().find_map(|claim| self.store.claim(&claim.uid));
+        if known.is_none() && is_finished {
+            claims.iter().for_each(|claim| self.pending.push(&claim.uid, call));
+        }
+        known.map(|pod| Identity { pod, container: None, source: Source::Claim })
+    }
+
+    /// Tells the owner of finished calls that waited for this volume or claim.
+    pub(super) fn settle(&mut self, key: &str, identity: &Identity) {
+        for (connection, stream) in self.pending.take(key) {
+            if let Some(owner) = self.store.owner(identity.clone()) {
+                self.late.push(LateOwner { connection, stream, owner });
+            }
+        }
+    }
+
+    pub(super) fn trace_identity(&self, trace_id: &[u8; 16]) -> Option<Identity> {
+        let pod = self.store.trace_pod(trace_id)?;
+        Some(Identity { pod, container: None, source: Source::Trace })
+    }
+}
+
+/// The role of a CRI call. One whose method is not known yet is judged by what only certain methods carry; what remains
+/// is taken for the node's, which claims nothing.
+fn role_of(call: &Call) -> Role {
+    match (&call.method, &call.subject) {
+        (Some(method), _) => Role::of(method).unwrap_or(Role::Node),
+        (None, Subject::Sandbox { .. }) => Role::Creates,
+        (None, Subject::SandboxId(_)) if call.response_id.is_some() => Role::Creates,
+        (None, Subject::SandboxId(_) | Subject::ContainerId(_)) => Role::Concerns,
+        (None, _) => Role::Node,
+    }
+}

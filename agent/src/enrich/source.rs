@@ -1,0 +1,71 @@
+//! Where identity comes from, and what a source can tell.
+
+/// A source of identity, the most trusted first: of two claims that differ, the smaller wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A request or response on the CRI socket.
+    Wire,
+    /// Attributes of kubelet's `syncPod` family, or of the runtime's own spans.
+    Span,
+    /// The runtime, asked over its socket.
+    Runtime,
+    /// The Kubernetes API.
+    Api,
+    /// Log lines that the runtime attaches to its spans.
+    Event,
+    /// The pod's uid in a path of a CSI call.
+    Path,
+    /// A DRA claim that the pod reserved.
+    Claim,
+    /// A volume that another call published for the pod.
+    Volume,
+    /// A device that was allocated to the pod.
+    Device,
+    /// Another span or call of the same trace.
+    Trace,
+}
+
+/// What a source tells. Ids and names are borrowed: the store keeps its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact<'a> {
+    /// A pod exists.
+    Pod(PodName<'a>),
+    /// A sandbox is the pod's.
+    Sandbox { id: &'a str, pod: PodName<'a> },
+    /// A container is the pod's; `name` is empty if not told.
+    Container { id: &'a str, name: &'a str, pod: PodName<'a> },
+    /// A CSI volume is used by the pod.
+    Volume { id: &'a str, pod: PodName<'a> },
+    /// A DRA claim is reserved for the pod.
+    Claim { uid: &'a str, pod: PodName<'a> },
+    /// Attributes for the pod's spans (workload, labels), replacing those told before.
+    Attributes { pod_uid: &'a str, attributes: &'a [(String, String)] },
+    /// The pod is gone; what is known of it is kept a while for its last spans.
+    Gone { pod_uid: &'a str, at_unix_nano: u64 },
+}
+
+/// A pod as a source names it; what the source does not tell is empty, but never uid and name both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PodName<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+}
+
+impl Source {
+    /// The value of `Owner::source`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Span => "span",
+            Self::Runtime => "runtime",
+            Self::Api => "api",
+            Self::Event => "event",
+            Self::Path => "path",
+            Self::Claim => "claim",
+            Self::Volume => "volume",
+            Self::Device => "device",
+            Self::Trace => "trace",
+        }
+    }
+}

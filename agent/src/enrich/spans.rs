@@ -1,0 +1,331 @@
+//! Whose the spans of a batch are.
+//!
+//! Three passes, since a child stands before its parent and a server's span comes before its client's:
+//!
+//! ```text
+//!  learn    every span: what it tells of pods, ids and its trace goes into the store
+//!  own      what each span itself says: its call, its attributes and log lines, its shim's name
+//!  inherit  from the nearest ancestor that has a pod, else from the trace if that is one pod's
+//! ```
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use spanlet_otlp::{Additions, Span, SpanKind, TraceRequest};
+
+use super::evidence::{self, Evidence};
+use super::names::{self, Role};
+use super::source::{PodName, Source};
+use super::store::{Identity, PodKey, TraceEvidence};
+use super::{Enricher, attributes};
+use crate::batch::Batch;
+use crate::call::Call;
+use crate::pod::Owner;
+
+/// Who made the spans of a resource.
+#[derive(Debug)]
+enum Emitter<'a> {
+    /// kube-apiserver and its store: their spans are the cluster's, whatever trace they are in.
+    ControlPlane,
+    /// A containerd 2.x shim, by its sandbox's id: all its spans are that pod's.
+    Shim(&'a str),
+    Other,
+}
+
+/// A span that told something, and the pod that it was understood to mean.
+struct Told<'a> {
+    span: usize,
+    evidence: Evidence<'a>,
+    pod: Option<PodKey>,
+}
+
+/// Most ancestors walked up: spans of kubelet and runtimes nest some 6 deep, and a loop must end.
+const MAX_ANCESTORS: usize = 32;
+
+impl Enricher {
+    /// Sets the owners of the batch's spans, adds the pod's attributes to them and the node's to the resources.
+    pub fn batch(&mut self, batch: &mut Batch) {
+        let Batch { request, additions, calls, owners, .. } = batch;
+        let emitters: Vec<Emitter<'_>> = (0..request.resource_count())
+            .map(|index| {
+                let resource = request.resource(index);
+                attributes::add_node(additions, index, &resource, &self.config);
+                Emitter::of(resource.attribute("service.name").and_then(|name| name.as_str()))
+            })
+            .collect();
+        let told = self.learn_from_spans(request, calls, &emitters);
+        self.own(request, calls, owners, &told, &emitters);
+        self.inherit(request, calls, owners, &emitters);
+        self.attribute(request, additions, owners);
+    }
+
+    fn learn_from_spans<'a>(
+        &mut self,
+        request: &'a TraceRequest,
+        calls: &[Option<Arc<Call>>],
+        emitters: &[Emitter<'_>],
+    ) -> Vec<Told<'a>> {
+        let mut all = Vec::new();
+        for (index, span) in request.spans().enumerate() {
+            if matches!(emitters[span.resource()], Emitter::ControlPlane) {
+                continue;
+            }
+            let call = calls[index].as_deref();
+            match span.kind() {
+                SpanKind::Internal => all.extend(self.learn_from_internal(index, &span)),
+                SpanKind::Server => all.extend(self.learn_from_server(index, &span, call)),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    fn learn_from_internal<'a>(&mut self, index: usize, span: &Span<'a>) -> Option<Told<'a>> {
+        match span.name() {
+            "syncPod" | "syncTerminatingPod" => self.learn_from_sync(index, span, false),
+            "syncTerminatedPod" => self.learn_from_sync(index, span, true),
+            "Containers/GarbageCollect" | "Images/GarbageCollect" => {
+                self.store.note_trace(span.trace_id(), TraceEvidence::Node);
+                None
+            }
+            _ => {
+                let evidence = evidence::of_runtime(span)?;
+                let pod = self.learn_evidence(span.trace_id(), &evidence);
+                if evidence.creates {
+                    self.note_call(span, Role::Creates, &evidence, pod);
+                }
+                Some(Told { span: index, evidence, pod })
+            }
+        }
+    }
+
+    fn learn_from_sync<'a>(&mut self, index: usize, span: &Span<'a>, is_last: bool) -> Option<Told<'a>> {
+        let name = evidence::of_sync(span)?;
+        let pod = self.store.claim_pod(&name, Source::Span)?;
+        let ended_ns = span.end_unix_nano();
+        self.store.note_trace(span.trace_id(), TraceEvidence::Root { pod, ended_ns });
+        if is_last {
+            self.store.pod_gone(pod, ended_ns);
+        }
+        Some(Told { span: index, evidence: Evidence::of_pod(name), pod: Some(pod) })
+    }
+
+    /// A server span of a call that is known adds nothing but a container's name; the wire does not tell that.
+    fn learn_from_server<'a>(&mut self, index: usize, span: &Span<'a>, call: Option<&Call>) -> Option<Told<'a>> {
+        let role = Role::of(span.name());
+        if call.is_some_and(|call| call.owner.is_some()) && role != Some(Role::Creates) {
+            return None;
+        }
+        let evidence = evidence::of_runtime(span);
+        let pod = evidence.as_ref().and_then(|evidence| self.learn_evidence(span.trace_id(), evidence));
+        if let (Some(role), None) = (role, call) {
+            self.note_call(span, role, &evidence.unwrap_or(Evidence::NONE), pod);
+        }
+        evidence.map(|evidence| Told { span: index, evidence, pod })
+    }
+
+    /// Notes a call that only its server's span tells of.
+    fn note_call(&mut self, span: &Span<'_>, role: Role, evidence: &Evidence<'_>, pod: Option<PodKey>) {
+        let pod = pod.map(|pod| (pod, evidence.source));
+        let pod = pod.or_else(|| self.by_id(evidence).map(|found| (found.pod, found.source)));
+        let pod = pod.filter(|_| role != Role::Node);
+        self.store.note_trace(span.trace_id(), TraceEvidence::Call { role, started_ns: span.start_unix_nano(), pod });
+    }
+
+    /// Takes what a span tells into the store and returns the pod that it means.
+    fn learn_evidence(&mut self, trace_id: [u8; 16], evidence: &Evidence<'_>) -> Option<PodKey> {
+        let pod = match &evidence.pod {
+            Some(name) => Some(self.claim_named(trace_id, name, evidence)),
+            None => evidence.sandbox_id.and_then(|id| self.store.find(id)).map(|sandbox| sandbox.pod),
+        }?;
+        if let Some(id) = evidence.sandbox_id.filter(|id| names::is_id(id) && evidence.pod.is_some()) {
+            self.store.claim_sandbox(id, pod, evidence.source);
+        }
+        if let Some(id) = evidence.container_id.filter(|id| names::is_id(id) && evidence.sandbox_id != Some(id)) {
+            self.store.claim_container(id, evidence.container_name.unwrap_or_default(), pod, evidence.source);
+        }
+        Some(pod)
+    }
+
+    /// The pod of this name. Without a uid only the ids beside it or its trace can tell which pod that is: a pod of the
+    /// same name may have been there before.
+    fn claim_named(&mut self, trace_id: [u8; 16], name: &PodName<'_>, evidence: &Evidence<'_>) -> PodKey {
+        if let Some(pod) = self.store.claim_pod(name, evidence.source) {
+            return pod;
+        }
+        let by_id = self.by_id(evidence).map(|found| found.pod);
+        let is_named = |pod: &PodKey| {
+            self.store.pod(*pod).is_some_and(|pod| pod.namespace == name.namespace && pod.name == name.name)
+        };
+        let known = by_id.into_iter().chain(self.store.pod_in_trace(&trace_id)).find(is_named);
+        known.unwrap_or_else(|| self.store.claim_nameless(name, evidence.source))
+    }
+
+    /// Whose the container or the sandbox is that a span names.
+    fn by_id(&self, evidence: &Evidence<'_>) -> Option<Identity> {
+        let container = evidence.container_id.and_then(|id| self.store.find(id));
+        container.or_else(|| evidence.sandbox_id.and_then(|id| self.store.find(id)))
+    }
+
+    fn own(
+        &mut self,
+        request: &TraceRequest,
+        calls: &[Option<Arc<Call>>],
+        owners: &mut [Option<Owner>],
+        told: &[Told<'_>],
+        emitters: &[Emitter<'_>],
+    ) {
+        let mut told = told.iter().peekable();
+        for (index, span) in request.spans().enumerate() {
+            let told = told.next_if(|told| told.span == index);
+            let call = calls[index].as_deref();
+            if let Some(owner) = call.and_then(|call| self.call_owner(call)) {
+                owners[index] = Some(owner);
+                continue;
+            }
+            let own = told.and_then(|told| {
+                let pod = told.pod.map(|pod| Identity { pod, container: None, source: told.evidence.source });
+                self.by_id(&told.evidence).or(pod)
+            });
+            let own = own.or_else(|| match emitters[span.resource()] {
+                Emitter::Shim(sandbox) => self.store.find(sandbox),
+                _ => None,
+            });
+            let Some(owner) = own.and_then(|own| self.store.owner(own)) else { continue };
+            if call.is_none() && self.store.trace_pod(&span.trace_id()).is_none() {
+                self.tell_relatives(&span, &owner);
+            }
+            owners[index] = Some(owner);
+        }
+    }
+
+    /// The call's owner, with what has become known since the call was over.
+    fn call_owner(&mut self, call: &Call) -> Option<Owner> {
+        let Some(owner) = &call.owner else {
+            return self.call_subject(call).and_then(|identity| self.store.owner(identity));
+        };
+        let mut owner = owner.clone();
+        if owner.pod.name.is_empty()
+            && let Some(pod) = self.store.by_uid(&owner.pod.uid).and_then(|key| self.store.pod(key))
+        {
+            owner.pod = Arc::clone(pod);
+        }
+        if let Some(container) = owner.container.as_ref().filter(|container| container.name.is_empty())
+            && let Some(known) = self.store.find(&container.id)
+        {
+            owner.container = known.container;
+        }
+        Some(owner)
+    }
+
+    /// Remembers the owner for spans that come in other requests: the children, and of a server's span the client's.
+    fn tell_relatives(&mut self, span: &Span<'_>, owner: &Owner) {
+        self.span_owners.put(span.trace_id(), span.span_id(), owner);
+        if let Some(client) = span.parent_span_id()
+            && span.kind() == SpanKind::Server
+            && Role::of(span.name()).is_some()
+        {
+            self.span_owners.put(span.trace_id(), client, owner);
+        }
+    }
+
+    fn inherit(
+        &mut self,
+        request: &TraceRequest,
+        calls: &[Option<Arc<Call>>],
+        owners: &mut [Option<Owner>],
+        emitters: &[Emitter<'_>],
+    ) {
+        let mut family = Family { request, by_id: None };
+        for (index, span) in request.spans().enumerate() {
+            if owners[index].is_some() || matches!(emitters[span.resource()], Emitter::ControlPlane) {
+                continue;
+            }
+            // Calls have no owner above them but the trace's; a runtime's inner spans may inherit a container.
+            let is_call = span.name().starts_with("runtime.v1.");
+            if !is_call {
+                owners[index] = self.inherited(&span, owners, &mut family);
+            } else if self.store.trace_pod(&span.trace_id()).is_none() {
+                owners[index] = self.span_owners.find(span.trace_id(), span.span_id()).map(inherited_from);
+            }
+            if owners[index].is_none()
+                && let Some(identity) = self.trace_identity(&span.trace_id())
+            {
+                if let Some(call) = &calls[index] {
+                    self.adopt(call, &identity);
+                }
+                owners[index] = self.store.owner(identity);
+            }
+            if owners[index].is_none() {
+                self.store.traces.passed_unowned(span.trace_id());
+            }
+        }
+    }
+
+    /// The owner of the nearest ancestor that has one.
+    fn inherited(&self, span: &Span<'_>, owners: &[Option<Owner>], family: &mut Family<'_>) -> Option<Owner> {
+        let trace_id = span.trace_id();
+        if let Some(owner) = self.span_owners.find(trace_id, span.span_id()) {
+            return Some(inherited_from(owner));
+        }
+        let mut parent_id = span.parent_span_id()?;
+        for _ in 0..MAX_ANCESTORS {
+            if let Some(owner) = self.span_owners.find(trace_id, parent_id) {
+                return Some(inherited_from(owner));
+            }
+            let parent = family.find(trace_id, parent_id)?;
+            if let Some(owner) = &owners[parent] {
+                return Some(inherited_from(owner));
+            }
+            parent_id = family.request.span(parent).parent_span_id()?;
+        }
+        None
+    }
+
+    fn attribute(&mut self, request: &TraceRequest, additions: &mut Additions, owners: &[Option<Owner>]) {
+        for (index, span) in request.spans().enumerate() {
+            let Some(owner) = &owners[index] else { continue };
+            self.spans_owned += 1;
+            attributes::add_owner(additions, index, &span, owner);
+            // kubelet 1.35+ runs a pod's exec probes in the context of its first sync, for as long as the pod lives.
+            if span.name() == "runtime.v1.RuntimeService/ExecSync"
+                && self.store.traces.is_detached(&span.trace_id(), span.start_unix_nano())
+            {
+                attributes::mark_detached(additions, index, &span);
+            }
+        }
+    }
+}
+
+fn inherited_from(owner: &Owner) -> Owner {
+    Owner { source: Source::Trace.label(), ..owner.clone() }
+}
+
+/// The spans of a request by their id; made when first asked for, since most requests never do.
+struct Family<'a> {
+    request: &'a TraceRequest,
+    by_id: Option<HashMap<[u8; 8], u32>>,
+}
+
+impl Family<'_> {
+    fn find(&mut self, trace_id: [u8; 16], span_id: [u8; 8]) -> Option<usize> {
+        let request = self.request;
+        let by_id = self.by_id.get_or_insert_with(|| {
+            request.spans().enumerate().map(|(index, span)| (span.span_id(), index as u32)).collect()
+        });
+        let index = *by_id.get(&span_id)? as usize;
+        (request.span(index).trace_id() == trace_id).then_some(index)
+    }
+}
+
+// === impl Emitter ===
+
+impl<'a> Emitter<'a> {
+    fn of(service: Option<&'a str>) -> Self {
+        match service {
+            Some("apiserver" | "kube-apiserver" | "etcd") => Self::ControlPlane,
+            Some(service) => names::shim_sandbox(service).map_or(Self::Other, Self::Shim),
+            None => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The one bounded store of identity: pods by uid, and sandboxes, containers, volumes, claims and traces by id.
+//!
+//! ```text
+//!  sandbox id, container id ─┐
+//!  volume id, claim uid ─────┼──► pod (slot + generation) ──► Arc<Pod>
+//!  trace id ─────────────────┘
+//! ```
+//!
+//! Keys outlive their pod harmlessly: a slot that was used again has another generation, so a stale key finds nothing.
+//! A pod with all its ids takes at most 4 KiB: [`pods::MAX_IDS_PER_POD`] × 200 B, and under 1 KiB for itself.
+
+mod pods;
+mod spans;
+mod traces;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+pub(super) use self::pods::PodKey;
+use self::pods::Pods;
+pub(super) use self::spans::SpanOwners;
+pub(super) use self::traces::{Evidence as TraceEvidence, Traces};
+use super::source::{PodName, Source};
+use crate::pod::{Container, Owner, Pod};
+
+/// A pod and perhaps one of its containers, and who told so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) pod: PodKey,
+    pub(super) container: Option<Arc<Container>>,
+    pub(super) source: Source,
+}
+
+/// What claims met, and what the bounds cost; all only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreCounts {
+    /// Claims that contradicted a source as trusted or more, and were not believed, or that replaced a less trusted one.
+    pub conflicts: u64,
+    /// Pods forgotten because the store was full.
+    pub pods_evicted: u64,
+    /// Sandbox and container ids, volumes and claims forgotten because their table or their pod was full.
+    pub ids_evicted: u64,
+    /// Traces forgotten because the table was full.
+    pub traces_evicted: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pods: Pods,
+    volumes: Keyed,
+    claims: Keyed,
+    pub(super) traces: Traces,
+}
+
+/// Most volumes and most claims: some for each pod of a full node. Their keys are at most [`MAX_KEY_BYTES`] long.
+const MAX_KEYED: usize = 1024;
+const MAX_KEY_BYTES: usize = 256;
+
+impl Store {
+    /// Believes that the pod exists and is called so, unless a more trusted source said otherwise. `None` if the store
+    /// cannot tell which pod is meant.
+    pub(super) fn claim_pod(&mut self, name: &PodName<'_>, source: Source) -> Option<PodKey> {
+        (!name.uid.is_empty()).then(|| self.pods.claim(name, source))
+    }
+
+    /// A record for a pod whose uid is not told; it may turn out to be one that is known in the same trace or by the same id.
+    pub(super) fn claim_nameless(&mut self, name: &PodName<'_>, source: Source) -> PodKey {
+        self.pods.insert(name, source)
+    }
+
+    pub(super) fn claim_sandbox(&mut self, id: &str, pod: PodKey, source: Source) {
+        self.pods.claim_id(id, None, pod, source);
+    }
+
+    /// `name` is empty if not told; a name told once stays.
+    pub(super) fn claim_container(&mut self, id: &str, name: &str, pod: PodKey, source: Source) {
+        self.pods.claim_id(id, Some(name), pod, source);
+    }
+
+    pub(super) fn claim_volume(&mut self, id: &str, pod: PodKey) {
+        self.volumes.put(id, pod);
+    }
+
+    pub(super) fn claim_dra(&mut self, uid: &str, pod: PodKey) {
+        self.claims.put(uid, pod);
+    }
+
+    /// Whose the sandbox or container is.
+    pub(super) fn find(&self, id: &str) -> Option<Identity> {
+        self.pods.find(id)
+    }
+
+    /// What a volume was used for is over.
+    pub(super) fn forget_volume(&mut self, id: &str) {
+        self.volumes.forget(id);
+    }
+
+    pub(super) fn volume(&self, id: &str) -> Option<PodKey> {
+        self.volumes.find(id).filter(|pod| self.pods.pod(*pod).is_some())
+    }
+
+    pub(super) fn claim(&self, uid: &str) -> Option<PodKey> {
+        self.claims.find(uid).filter(|pod| self.pods.pod(*pod).is_some())
+    }
+
+    pub(super) fn by_uid(&self, uid: &str) -> Option<PodKey> {
+        self.pods.by_uid(uid)
+    }
+
+    pub(super) fn pod(&self, key: PodKey) -> Option<&Arc<Pod>> {
+        self.pods.pod(key)
+    }
+
+    pub(super) fn owner(&self, identity: Identity) -> Option<Owner> {
+        let pod = Arc::clone(self.pods.pod(identity.pod)?);
+        Some(Owner { pod, container: identity.container, source: identity.source.label() })
+    }
+
+    pub(super) fn set_attributes(&mut self, uid: &str, attributes: &[(String, String)]) {
+        self.pods.set_attributes(uid, attributes);
+    }
+
+    pub(super) fn sandbox_removed(&mut self, id: &str, at_ns: u64) {
+        self.pods.sandbox_removed(id, at_ns);
+    }
+
+    pub(super) fn pod_gone(&mut self, key: PodKey, at_ns: u64) {
+        self.pods.gone(key, at_ns);
+    }
+
+    pub(super) fn pods_held(&self) -> usize {
+        self.pods.len()
+    }
+
+    pub(super) fn counts(&self) -> StoreCounts {
+        StoreCounts {
+            conflicts: self.pods.conflicts() + self.traces.conflicts(),
+            pods_evicted: self.pods.evicted(),
+            ids_evicted: self.pods.ids_evicted() + self.volumes.evicted + self.claims.evicted,
+            traces_evicted: self.traces.evicted(),
+        }
+    }
+
+    /// Notes what a span or a call tells of its trace.
+    pub(super) fn note_trace(&mut self, trace_id: [u8; 16], evidence: TraceEvidence) {
+        self.traces.note(trace_id, evidence, &mut self.pods);
+    }
+
+    /// A pod that something in the trace was of, which need not be everything's.
+    pub(super) fn pod_in_trace(&self, trace_id: &[u8; 16]) -> Option<PodKey> {
+        self.traces.any_pod(trace_id)
+    }
+
+    /// The pod that the whole trace belongs to.
+    pub(super) fn trace_pod(&self, trace_id: &[u8; 16]) -> Option<PodKey> {
+        self.traces.pod(trace_id).filter(|pod| self.pods.pod(*pod).is_some())
+    }
+}
+
+/// A bounded map from a name to a pod, the newest claim winning: a volume is used by one pod after another.
+#[derive(Debug, Default)]
+struct Keyed {
+    pods: HashMap<Box<str>, PodKey>,
+    order: std::collections::VecDeque<Box<str>>,
+    evicted: u64,
+}
+
+impl Keyed {
+    fn put(&mut self, name: &str, pod: PodKey) {
+        if name.is_empty() || name.len() > MAX_KEY_BYTES {
+            return;
+        }
+        if let Some(known) = self.pods.get_mut(name) {
+            *known = pod;
+            return;
+        }
+        if self.order.len() == MAX_KEYED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.pods.remove(&oldest);
+            self.evicted += 1;
+        }
+        self.pods.insert(name.into(), pod);
+        self.order.push_back(name.into());
+    }
+
+    fn forget(&mut self, name: &str) {
+        if self.pods.remove(name).is_some() {
+            self.order.retain(|known| **known != *name);
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<PodKey> {
+        self.pods.get(name).copied()
+    }
+}

@@ -1,0 +1,151 @@
+//! Where the running kernel keeps what the programs read. The agent takes it from the kernel's BTF and sets it before loading.
+
+/// A field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Offsets in bytes, and enum values; [`ABSENT`] where the kernel has none.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct Layout {
+            $($(#[$doc])* pub $name: u32,)*
+        }
+
+        impl Layout {
+            /// Nothing known.
+            pub const EMPTY: Self = Self { $($name: ABSENT,)* };
+
+            /// Every field's name and value, in order.
+            pub const fn fields(&self) -> [(&'static str, u32); FIELDS] {
+                [$((stringify!($name), self.$name),)*]
+            }
+        }
+
+        /// Number of fields.
+        pub const FIELDS: usize = [$(stringify!($name),)*].len();
+    };
+}
+
+layout! {
+    /// `task_struct.files`
+    task_files,
+    /// `task_struct.group_leader`
+    task_group_leader,
+    /// `task_struct.thread_pid`
+    task_thread_pid,
+    /// `files_struct.fdt`
+    files_fdt,
+    /// `fdtable.max_fds`
+    fdtable_max_fds,
+    /// `fdtable.fd`
+    fdtable_fd,
+    /// `file.private_data`
+    file_private_data,
+    /// `file.f_inode`
+    file_inode,
+    /// `inode.i_mode`
+    inode_mode,
+    /// `inode.i_ino`
+    inode_number,
+    /// `socket.sk`
+    socket_sk,
+    /// `socket.type`
+    socket_type,
+    /// `socket_alloc.vfs_inode`
+    socket_alloc_inode,
+    /// `sock.sk_socket`
+    sock_socket,
+    /// `sock.__sk_common.skc_family`
+    sock_family,
+    /// `sock.__sk_common.skc_net.net`
+    sock_net,
+    /// `sock.sk_receive_queue.qlen`
+    sock_receive_queue_length,
+    /// `net.ns.inum`
+    net_inum,
+    /// `unix_sock.addr`
+    unix_addr,
+    /// `unix_sock.peer`
+    unix_peer,
+    /// `unix_address.len`
+    address_length,
+    /// `unix_address.name`
+    address_name,
+    /// `pid.level`
+    pid_level,
+    /// `pid.numbers`
+    pid_numbers,
+    /// `pid_namespace.ns.inum`
+    pid_namespace_inum,
+    /// `msghdr.msg_iter`
+    msg_iter,
+    /// `iov_iter.iter_type` (one byte), or `iov_iter.type` on 5.10 (four bytes of flags)
+    iter_type,
+    /// 1 if `iter_type` is the flag word of 5.10
+    iter_type_is_flags,
+    /// `iov_iter.iov_offset`
+    iter_offset,
+    /// `iov_iter.count`
+    iter_count,
+    /// `iov_iter.__iov` or `iov_iter.iov`
+    iter_iov,
+    /// `iov_iter.nr_segs`
+    iter_segments,
+    /// `iov_iter.ubuf`
+    iter_ubuf,
+    /// `ITER_IOVEC`
+    iter_is_iovec,
+    /// `ITER_UBUF`
+    iter_is_ubuf,
+    /// `unix_stream_read_state.socket`
+    read_state_socket,
+    /// `unix_stream_read_state.flags`
+    read_state_flags,
+    /// `pt_regs` offset of the first six system call arguments
+    regs_argument_0,
+    regs_argument_1,
+    regs_argument_2,
+    regs_argument_3,
+    /// `pt_regs` offset of the system call's number
+    regs_number,
+}
+
+/// Who the agent is, so that the programs can tell its node and leave out the agent itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Agent {
+    /// Process id in the initial pid namespace, as `bpf_get_current_pid_tgid` tells it; 0 = unknown.
+    pub process: u32,
+    /// Inode number of its network namespace.
+    pub net_inum: u32,
+    /// Inode number of its pid namespace.
+    pub pid_inum: u32,
+    pub reserved: u32,
+}
+
+/// What to do at a system call, by its number (tracepoint mode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    None = 0,
+    Read = 1,
+    /// read with flags as fourth argument (recvfrom)
+    ReceiveFrom = 2,
+    /// read with flags as third argument (recvmsg)
+    ReceiveMessage = 3,
+    Write = 4,
+    WriteVector = 5,
+    SendMessage = 6,
+    Connect = 7,
+    Accept = 8,
+    Close = 9,
+    /// sendmmsg, recvmmsg
+    Unfollowed = 10,
+}
+
+/// System call numbers below this are looked up.
+pub const SYSTEM_CALLS: usize = 512;
+
+const _: () = assert!(size_of::<Layout>() == 4 * FIELDS);
+const _: () = assert!(size_of::<Agent>() == 16);

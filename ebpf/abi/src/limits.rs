@@ -1,0 +1,57 @@
+//! The caps of the kernel side, each with its reason.
+
+/// `sun_path` of `struct sockaddr_un` (linux/un.h).
+pub const PATH_BYTES: usize = 108;
+
+/// Most bytes copied of one header block. The largest in recordings of kubelet is 163; metadata that Kubernetes does not send is cut.
+pub const HEADER_BLOCK_BYTES: usize = 1024;
+
+/// Room of a large record: a whole header block, or 128 bytes of kernel memory before a nested message.
+pub const LARGE_RECORD_BYTES: usize = 1152;
+
+/// Room of a small record: what 128 bytes of kernel memory and a usual header block or field take.
+pub const SMALL_RECORD_BYTES: usize = 384;
+
+/// Most bytes copied of a string field: ids have 64, image names and paths at most about 250.
+pub const STRING_BYTES: usize = 256;
+
+/// Most bytes copied of a nested message: a sandbox's metadata is at most 5 + 253 + 38 + 65 bytes.
+pub const NESTED_BYTES: usize = 512;
+
+/// Digits of a sandbox or container id.
+pub const ID_BYTES: usize = 64;
+
+/// Bytes looked at to find a field and where it starts: two tags, two lengths and a first byte take 11.
+pub const WINDOW_BYTES: usize = 24;
+
+/// Top-level fields looked at in one message of a plugin; volume contexts have been seen with some twenty entries.
+pub const MAX_FIELDS: u32 = 64;
+
+/// Steps of the frame walker in one run: a request takes about six, and up to 21 requests have been seen in one write.
+pub const MAX_STEPS: u32 = 32;
+
+/// Frames that must follow one another before a position in an unknown stream is taken for a frame boundary,
+/// unless fewer of them end exactly where the write ends.
+pub const PROOF_FRAMES: u32 = 4;
+
+/// Largest payload of a frame: gRPC implementations keep the protocol's initial SETTINGS_MAX_FRAME_SIZE, some raise it to 1 MiB.
+pub const MAX_FRAME_BYTES: u32 = 1 << 20;
+
+/// Ends of watched connections known at once: 4,096 connections, far above a node's few dozen.
+pub const MAX_ENDPOINTS: u32 = 8192;
+
+/// Streams whose first message is being looked at, both directions.
+pub const MAX_STREAMS: u32 = 16384;
+
+/// Threads inside a system call on a watched socket at once.
+pub const MAX_MARKS: u32 = 16384;
+
+/// Processes that hold a watched socket (tracepoint mode).
+pub const MAX_PROCESSES: u32 = 4096;
+
+/// Watched paths and path prefixes.
+pub const MAX_PATHS: u32 = 256;
+
+/// Nested pid namespaces (`MAX_PID_NS_LEVEL` is 32 in linux/pid_namespace.h; nodes in containers use two or three).
+pub const MAX_PID_LEVELS: u32 = 8;
+

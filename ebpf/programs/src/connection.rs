@@ -1,0 +1,311 @@
+//! Which connections are watched, and what happens on them: opened, written to, read from, closed.
+//!
+//! ```text
+//!               connect begins                    connect succeeds, or its other end is accepted
+//! (no endpoint) ──path matches──► Connecting ──────────────────────────► watched, both ends
+//!       │       ──the agent──► Ignored                                        ▲
+//!       └──────────────────────────── path of the listener matches ───────────┘
+//! ```
+//! A socket that is not in the map of endpoints costs one look-up.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use spanlet_abi::event::{CLIENT, Kind, Reason, SERVER, opened, read};
+use spanlet_abi::layout::Action;
+use spanlet_abi::limits::PATH_BYTES;
+
+use crate::emit;
+use crate::kernel::{field, process_in_agent_namespace};
+use crate::maps::{
+    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, OLD_SERVER, PathKey, Track, agent, layout, load,
+    store,
+};
+use crate::socket;
+use crate::walk::{self, PREFACE_BYTES, SKIPPED};
+
+/// The current process in the initial pid namespace.
+#[inline(always)]
+pub fn global_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The thread, as marks are keyed.
+#[inline(always)]
+pub fn thread() -> u64 {
+    bpf_get_current_pid_tgid()
+}
+
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Notes which process uses this end: its id in the agent's pid namespace is looked up only when it is another than before.
+#[inline(never)]
+fn used_by_current_process(endpoint: *mut Endpoint) {
+    let process = global_process();
+    // SAFETY: points into the map.
+    unsafe {
+        if load!(endpoint, global_process) != process {
+            store!(endpoint, global_process, process);
+            store!(endpoint, process, process_in_agent_namespace());
+        }
+    }
+}
+
+/// The endpoint of a watched socket.
+#[inline(always)]
+pub fn watched(sk: u64) -> Option<*mut Endpoint> {
+    let endpoint = ENDPOINTS.get_ptr_mut(&sk)?;
+    // SAFETY: points into the map.
+    if unsafe { load!(endpoint, kind) } >= IGNORED { None } else { Some(endpoint) }
+}
+
+/// A thread begins to connect `sk`, to this path if it is one.
+#[inline(always)]
+pub fn connect_begins(sk: u64, path: Option<&PathKey>) {
+    let kind = if process_in_agent_namespace() == agent!(process) {
+        IGNORED
+    } else {
+        let Some(kind) = path.and_then(socket::watched_kind) else { return };
+        kind | CONNECTING
+    };
+    insert(sk, kind);
+}
+
+/// The connect failed.
+#[inline(always)]
+pub fn connect_fails(sk: u64) {
+    if let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) {
+        // SAFETY: points into the map.
+        if unsafe { load!(endpoint, kind) } >= IGNORED {
+            let _ = ENDPOINTS.remove(&sk);
+        }
+    }
+}
+
+/// `sk` is connected; `path` is the one its process gave, if it gave one.
+#[inline(always)]
+pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
+    let Some(peer) = socket::peer(sk) else { return };
+    let kind = match ENDPOINTS.get_ptr_mut(&sk) {
+        // SAFETY: points into the map.
+        Some(endpoint) => unsafe { load!(endpoint, kind) },
+        None => {
+            let mut bound = socket::empty_key();
+            if !socket::bound_path(peer, &mut bound) {
+                return;
+            }
+            let Some(kind) = socket::watched_kind(&bound) else { return };
+            if !given {
+                *path = bound;
+            }
+            kind | CONNECTING
+        }
+    };
+    if kind == IGNORED {
+        return;
+    }
+    open(sk, peer, kind & !CONNECTING, path);
+}
+
+/// A process accepted `sk`, the server's end. It may be quicker than the client's return from `connect`.
+#[inline(always)]
+pub fn accepted(sk: u64, path: &mut PathKey) {
+    if watched(sk).is_some() {
+        return;
+    }
+    let Some(client) = socket::peer(sk) else { return };
+    let bound = socket::bound_path(sk, path);
+    let kind = match ENDPOINTS.get_ptr_mut(&client) {
+        // SAFETY: points into the map.
+        Some(endpoint) => unsafe { load!(endpoint, kind) },
+        None => {
+            if !bound {
+                return;
+            }
+            let Some(kind) = socket::watched_kind(path) else { return };
+            kind
+        }
+    };
+    if kind == IGNORED {
+        return;
+    }
+    open(client, sk, kind & !CONNECTING, path);
+}
+
+/// Both ends are watched from their first byte on.
+#[inline(never)]
+fn open(client: u64, server: u64, kind: u32, path: &PathKey) {
+    if !socket::in_agent_network(client) && !socket::in_agent_network(server) {
+        return;
+    }
+    let fresh = watched(client).is_none();
+    let Some(connection) = socket::inode(client) else { return };
+    if fresh {
+        if !insert(client, kind) || !insert(server, kind) {
+            emit::seen(Kind::Opened as u16);
+            emit::lost(Kind::Opened as u16, Reason::MapFull);
+            return;
+        }
+        for_end(client, connection, server, CLIENT);
+        for_end(server, connection, client, SERVER);
+        // The client's first bytes are the connection preface (RFC 9113 §3.4), walked as a frame to skip.
+        if let Some(endpoint) = watched(client) {
+            // SAFETY: points into the map.
+            unsafe {
+                store!(endpoint, frame, SKIPPED);
+                store!(endpoint, left, PREFACE_BYTES);
+            }
+        }
+    }
+    tell_opened(client, kind, path, 0);
+}
+
+#[inline(always)]
+fn tell_opened(client: u64, kind: u32, path: &PathKey, note: u32) {
+    let Some(endpoint) = watched(client) else { return };
+    // SAFETY: `endpoint` points into the map; the path is copied before this function returns.
+    unsafe {
+        emit::set_out(endpoint, Kind::Opened, now_ns(), PATH_BYTES as u32, note, kind);
+        emit::with_kernel_bytes(endpoint, path.data.as_ptr() as u64, PATH_BYTES as u32);
+    }
+    emit::flush(endpoint);
+}
+
+#[inline(always)]
+fn insert(sk: u64, kind: u32) -> bool {
+    if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, 0).is_err() {
+        return false;
+    }
+    let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) else { return false };
+    // SAFETY: points into the map.
+    unsafe { store!(endpoint, kind, kind) };
+    true
+}
+
+#[inline(always)]
+fn for_end(sk: u64, connection: u64, peer: u64, end: u8) {
+    let Some(endpoint) = watched(sk) else { return };
+    // SAFETY: points into the map.
+    unsafe {
+        store!(endpoint, connection, connection);
+        store!(endpoint, sk, sk);
+        store!(endpoint, peer, peer);
+        store!(endpoint, end, end as u32);
+    }
+}
+
+/// The endpoint of a socket that was connected before the attach: found by its inode, while any is left to find.
+#[inline(always)]
+pub fn find_old(sk: u64) -> Option<*mut Endpoint> {
+    let pending = emit::old_connections()?;
+    let inode = socket::inode(sk)?;
+    let value = *unsafe_get(inode)?;
+    let peer = socket::peer(sk)?;
+    let _ = OLD.remove(&inode);
+    // SAFETY: points into the map of counters.
+    unsafe { pending.write_volatile(pending.read_volatile().saturating_sub(1)) };
+    let (client, server) = if value & OLD_SERVER != 0 { (peer, sk) } else { (sk, peer) };
+    open_old(client, server, value & !OLD_SERVER);
+    watched(sk)
+}
+
+#[inline(always)]
+fn unsafe_get(inode: u64) -> Option<&'static u32> {
+    // SAFETY: the value is read at once; a concurrent removal can at worst leave a stale kind.
+    unsafe { OLD.get(&inode) }
+}
+
+/// Both ends are watched from somewhere in the middle.
+#[inline(never)]
+fn open_old(client: u64, server: u64, kind: u32) {
+    if watched(client).is_some() || (!socket::in_agent_network(client) && !socket::in_agent_network(server)) {
+        return;
+    }
+    let Some(connection) = socket::inode(client) else { return };
+    if !insert(client, kind) || !insert(server, kind) {
+        emit::seen(Kind::Opened as u16);
+        emit::lost(Kind::Opened as u16, Reason::MapFull);
+        return;
+    }
+    for_end(client, connection, server, CLIENT);
+    for_end(server, connection, client, SERVER);
+    for sk in [client, server] {
+        if let Some(endpoint) = watched(sk) {
+            // SAFETY: points into the map.
+            unsafe { store!(endpoint, track, Track::Unknown as u32) };
+        }
+    }
+    let mut path = socket::empty_key();
+    socket::bound_path(server, &mut path);
+    tell_opened(client, kind, &path, opened::OLD);
+}
+
+/// A thread begins to write: what it is about to write is kept until it is accepted.
+#[inline(always)]
+pub fn write_begins(endpoint: *mut Endpoint, mark: &Mark) {
+    used_by_current_process(endpoint);
+    // SAFETY: points into the map.
+    unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
+    let _ = MARKS.insert(thread(), mark, 0);
+}
+
+/// The first `bytes` that were not accounted for yet were accepted.
+///
+/// # Safety
+/// `endpoint` and `mark` point into their maps.
+#[inline(always)]
+pub unsafe fn write_accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { walk::accepted(endpoint, mark, bytes) };
+}
+
+/// The write is over, whatever became of it.
+#[inline(always)]
+pub fn write_ends(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
+}
+
+/// `bytes` were handed to the reader of `sk`. `last` are those that the queue still held, if the hook knows.
+#[inline(always)]
+pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
+    used_by_current_process(endpoint);
+    // SAFETY: points into the map.
+    unsafe {
+        let total = load!(endpoint, read).wrapping_add(bytes);
+        store!(endpoint, read, total);
+        let note = if emptied(sk, endpoint) { read::EMPTIED } else { 0 };
+        emit::tell(endpoint, Kind::Read, total, bytes as u32, note);
+    }
+}
+
+/// Whether nothing is left to read and nothing is on its way: then what was written and what was read agree.
+#[inline(always)]
+fn emptied(sk: u64, endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
+    let peer = unsafe { load!(endpoint, peer) };
+    let Some(writer) = watched(peer) else { return false };
+    // SAFETY: points into the map.
+    let writing = unsafe { load!(writer, writing) };
+    writing == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0)
+}
+
+/// An end is closed.
+#[inline(always)]
+pub fn closed(sk: u64) {
+    let Some(endpoint) = watched(sk) else {
+        connect_fails(sk);
+        return;
+    };
+    emit::tell(endpoint, Kind::Closed, 0, 0, 0);
+    let _ = ENDPOINTS.remove(&sk);
+}
+
+/// A mark for a thread that does something else than write.
+#[inline(always)]
+pub fn mark(sk: u64, action: Action, descriptor: u32, address: u64, address_length: u64) {
+    let mark = Mark { sk, action: action as u32, descriptor, address, address_length, ..Mark::default() };
+    let _ = MARKS.insert(thread(), &mark, 0);
+}

@@ -1,0 +1,208 @@
+//! Writing records: the only place that touches the ring buffer and the loss counters.
+//!
+//! A step of the walk sets out one record in its endpoint ([`set_out`]); [`flush`] writes it. So there is one copy of the code
+//! that writes, for the verifier too.
+
+use spanlet_abi::counters::Counters;
+use spanlet_abi::event::{Head, Kind, Reason, Record};
+use spanlet_abi::limits::{LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
+
+use crate::kernel::{at_most, copy, copy_user, opaque};
+use crate::maps::{COUNTERS, EVENTS, Endpoint, load, store};
+
+/// Sets out a record without a payload: the walk's current frame, stream and offset.
+///
+/// The sequence number goes up whether or not there will be room: the agent sees the gap.
+///
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+pub unsafe fn set_out(endpoint: *mut Endpoint, kind: Kind, time_ns: u64, length: u32, note: u32, field: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let head = &raw mut (*endpoint).head;
+        let sequence = load!(endpoint, sequence).wrapping_add(1);
+        store!(endpoint, sequence, sequence);
+        store!(head, kind, kind as u16);
+        store!(head, end, load!(endpoint, end) as u8);
+        store!(head, flags, load!(endpoint, flags) as u8);
+        store!(head, sequence, sequence);
+        store!(head, connection, load!(endpoint, connection));
+        store!(head, time_ns, time_ns);
+        store!(head, begun_ns, load!(endpoint, frame_begun_ns));
+        store!(head, offset, load!(endpoint, written));
+        store!(head, stream, load!(endpoint, stream));
+        store!(head, process, load!(endpoint, process));
+        store!(head, length, length);
+        store!(head, note, note);
+        store!(head, field, field);
+        store!(endpoint, kernel_bytes, 0);
+        store!(endpoint, user_bytes, 0);
+        store!(endpoint, pending, 1);
+    }
+}
+
+/// Adds kernel memory to the record that is set out.
+///
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+pub unsafe fn with_kernel_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(endpoint, kernel_from, from);
+        store!(endpoint, kernel_bytes, bytes);
+    }
+}
+
+/// Adds memory of the current process to the record that is set out, behind any kernel memory.
+///
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+pub unsafe fn with_user_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(endpoint, user_from, from);
+        store!(endpoint, user_bytes, bytes);
+    }
+}
+
+/// Writes the record that is set out, if one is.
+#[inline(never)]
+pub fn flush(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        if load!(endpoint, pending) == 0 {
+            return;
+        }
+        store!(endpoint, pending, 0);
+        let bytes = load!(endpoint, kernel_bytes) + load!(endpoint, user_bytes);
+        let head = &raw mut (*endpoint).head;
+        store!(head, captured, bytes);
+        seen(load!(head, kind));
+        if bytes == 0 {
+            write::<0>(endpoint);
+        } else if bytes <= SMALL_RECORD_BYTES as u32 - KERNEL_BYTES as u32 {
+            write::<SMALL_RECORD_BYTES>(endpoint);
+        } else {
+            write::<LARGE_RECORD_BYTES>(endpoint);
+        }
+    }
+}
+
+/// Writes a record of a read or a close at once: it may come while another thread's write sets out records of the same end.
+#[inline(never)]
+pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note: u32) {
+    seen(kind as u16);
+    let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
+        // SAFETY: points into the map.
+        unsafe { store!(endpoint, read_sequence, load!(endpoint, read_sequence).wrapping_add(1)) };
+        lost(kind as u16, Reason::RingFull);
+        return;
+    };
+    // SAFETY: points into the map; the entry has room for a head.
+    unsafe {
+        let sequence = load!(endpoint, read_sequence).wrapping_add(1);
+        store!(endpoint, read_sequence, sequence);
+        let head = &raw mut (*entry.as_mut_ptr()).head;
+        head.write(Head {
+            kind: kind as u16,
+            end: load!(endpoint, end) as u8,
+            flags: 0,
+            sequence,
+            connection: load!(endpoint, connection),
+            time_ns: crate::connection::now_ns(),
+            begun_ns: 0,
+            offset,
+            stream: 0,
+            process: load!(endpoint, process),
+            length,
+            captured: 0,
+            note,
+            field: 0,
+        });
+    }
+    entry.submit(0);
+}
+
+/// Most bytes of kernel memory in a record.
+const KERNEL_BYTES: u64 = 128;
+
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
+    // SAFETY: the caller's promise; both parts are clamped to the room, which the larger records have for both.
+    unsafe {
+        let kind = load!((&raw const (*endpoint).head), kind);
+        let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
+            lost(kind, Reason::RingFull);
+            return;
+        };
+        let record = entry.as_mut_ptr();
+        (&raw mut (*record).head).write((&raw const (*endpoint).head).read());
+        let data: *mut u8 = (&raw mut (*record).data).cast();
+        if N == 0 || payload::<N>(endpoint, data) {
+            entry.submit(0);
+        } else {
+            entry.discard(0);
+            lost(kind, Reason::ReadFault);
+        }
+    }
+}
+
+/// # Safety
+/// `endpoint` points into the map of endpoints, `data` has room for `N` bytes.
+#[inline(always)]
+unsafe fn payload<const N: usize>(endpoint: *mut Endpoint, data: *mut u8) -> bool {
+    // SAFETY: the caller's promise; the first part is at most KERNEL_BYTES, the second ends before N.
+    unsafe {
+        let kernel_bytes = at_most(load!(endpoint, kernel_bytes) as u64, KERNEL_BYTES);
+        if kernel_bytes != 0 && !copy(data, kernel_bytes as u32, load!(endpoint, kernel_from)) {
+            return false;
+        }
+        let kernel_bytes = at_most(load!(endpoint, kernel_bytes) as u64, KERNEL_BYTES);
+        let user_bytes = at_most(load!(endpoint, user_bytes) as u64, N as u64 - KERNEL_BYTES);
+        user_bytes == 0 || copy_user(data.add(kernel_bytes as usize), user_bytes as u32, load!(endpoint, user_from))
+    }
+}
+
+/// Counts a record that was to be written.
+#[inline(never)]
+pub fn seen(kind: u16) {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    let kind = opaque(kind as u64);
+    if kind < Kind::COUNT as u64 {
+        // SAFETY: inside the array; the counter is shared, so the addition is atomic.
+        unsafe { add((&raw mut (*counters).seen).cast::<u64>().add(kind as usize)) };
+    }
+}
+
+/// Counts a record that could not be written.
+#[inline(never)]
+pub fn lost(kind: u16, reason: Reason) {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    let index = opaque(kind as u64 * Reason::COUNT as u64 + reason as u64);
+    if index < (Kind::COUNT * Reason::COUNT) as u64 {
+        // SAFETY: inside the array of arrays.
+        unsafe { add((&raw mut (*counters).lost).cast::<u64>().add(index as usize)) };
+    }
+}
+
+/// Whether connections older than the attach are still to be found.
+#[inline(always)]
+pub fn old_connections() -> Option<*mut u64> {
+    let counters: *mut Counters = COUNTERS.get_ptr_mut(0)?;
+    // SAFETY: a field of a map value.
+    unsafe { if load!(counters, old_connections) == 0 { None } else { Some(&raw mut (*counters).old_connections) } }
+}
+
+/// # Safety
+/// `counter` points into a map value.
+#[inline(always)]
+unsafe fn add(counter: *mut u64) {
+    // SAFETY: the caller's promise; aligned, since every counter is a u64 in a repr(C) struct of them. The target's core has
+    // no read-modify-write atomics, the instruction set has this one.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
+}

@@ -1,0 +1,110 @@
+//! fentry mode: for kernels that cannot preempt inside a program, where it is exact and cheapest.
+
+use aya_ebpf::macros::{fentry, fexit};
+use aya_ebpf::programs::{FEntryContext, FExitContext};
+use spanlet_abi::layout::Action;
+
+use crate::connection::{self, now_ns, thread, watched};
+use crate::iterator;
+use crate::kernel::field;
+use crate::maps::{MARKS, Mark, layout, load};
+use crate::socket;
+
+const MSG_PEEK: u32 = 2;
+
+/// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
+#[fentry(function = "unix_stream_sendmsg")]
+pub fn fentry_send(context: FEntryContext) -> i32 {
+    send_begins(context.arg::<u64>(0), context.arg::<u64>(1));
+    0
+}
+
+/// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn fexit_send(context: FExitContext) -> i32 {
+    let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
+    let thread = thread();
+    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return 0 };
+    // SAFETY: points into the map.
+    let (sk, marked) = unsafe { (load!(mark, sk), load!(mark, message)) };
+    if marked != message {
+        return 0;
+    }
+    if let Some(endpoint) = watched(sk) {
+        connection::write_ends(endpoint);
+        if result > 0 {
+            // SAFETY: both point into their maps.
+            unsafe { connection::write_accepted(endpoint, mark, result as u64) };
+        }
+    }
+    let _ = MARKS.remove(&thread);
+    0
+}
+
+/// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
+#[fentry(function = "unix_stream_read_actor")]
+pub fn fentry_read(context: FEntryContext) -> i32 {
+    read_actor(context.arg::<i32>(2), context.arg::<u64>(3));
+    0
+}
+
+/// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
+#[fentry(function = "unix_stream_connect")]
+pub fn fentry_connect(context: FEntryContext) -> i32 {
+    connect_begins(context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2));
+    0
+}
+
+/// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
+#[fexit(function = "unix_stream_connect")]
+pub fn fexit_connect(context: FExitContext) -> i32 {
+    let Some(sk) = field::<u64>(context.arg::<u64>(0), layout!(socket_sk)) else { return 0 };
+    if context.arg::<i32>(4) != 0 {
+        connection::connect_fails(sk);
+        return 0;
+    }
+    let mut path = socket::empty_key();
+    let given = socket::given_path(context.arg::<u64>(1), context.arg::<u32>(2) as u64, true, &mut path);
+    connection::connect_succeeds(sk, &mut path, given);
+    0
+}
+
+/// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
+#[fentry(function = "unix_release_sock")]
+pub fn fentry_release(context: FEntryContext) -> i32 {
+    connection::closed(context.arg::<u64>(0));
+    0
+}
+
+/// What kprobe mode shares: a thread begins to send.
+#[inline(always)]
+pub fn send_begins(socket: u64, message: u64) {
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
+    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    let mut mark = Mark { sk, time_ns: now_ns(), action: Action::Write as u32, ..Mark::default() };
+    if iterator::cursor(message, &mut mark) {
+        connection::write_begins(endpoint, &mark);
+    }
+}
+
+/// What kprobe mode shares: `chunk` bytes go to a reader.
+#[inline(always)]
+pub fn read_actor(chunk: i32, state: u64) {
+    let Some(socket) = field::<u64>(state, layout!(read_state_socket)) else { return };
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
+    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    let Some(flags) = field::<u32>(state, layout!(read_state_flags)) else { return };
+    if flags & MSG_PEEK == 0 && chunk > 0 {
+        connection::read_bytes(sk, endpoint, chunk as u64);
+    }
+}
+
+/// What kprobe mode shares: a thread begins to connect.
+#[inline(always)]
+pub fn connect_begins(socket: u64, address: u64, length: u32) {
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
+    let mut path = socket::empty_key();
+    let given = socket::given_path(address, length as u64, true, &mut path);
+    connection::connect_begins(sk, if given { Some(&path) } else { None });
+    connection::mark(sk, Action::Connect, 0, address, length as u64);
+}

@@ -1,0 +1,100 @@
+//! Reading memory: the only callers of the read helpers.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+use spanlet_abi::limits::MAX_PID_LEVELS;
+
+use crate::maps::{agent, layout};
+
+/// A value in kernel memory.
+#[inline(always)]
+pub fn read<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes or fails; T is plain data.
+    let result = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
+    // SAFETY: the helper wrote it in full.
+    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// A field of a kernel structure, its offset taken from BTF.
+#[inline(always)]
+pub fn field<T: Copy>(structure: u64, offset: u32) -> Option<T> {
+    if structure == 0 {
+        return None;
+    }
+    read(structure.wrapping_add(offset as u64))
+}
+
+/// Copies kernel memory.
+///
+/// # Safety
+/// `to` has room for `length` bytes, and the verifier can see it.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, length: u32, from: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { bpf_probe_read_kernel(to.cast(), length, from as *const c_void) == 0 }
+}
+
+/// Copies user memory of the current process.
+///
+/// # Safety
+/// `to` has room for `length` bytes, and the verifier can see it.
+#[inline(always)]
+pub unsafe fn copy_user(to: *mut u8, length: u32, from: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { bpf_probe_read_user(to.cast(), length, from as *const c_void) == 0 }
+}
+
+/// A value in user memory of the current process.
+#[inline(always)]
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes or fails; T is plain data.
+    let result = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
+    // SAFETY: the helper wrote it in full.
+    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// Hides a value's history from LLVM, so that the comparison that follows stays as written, on this register.
+#[inline(always)]
+pub fn opaque(value: u64) -> u64 {
+    let mut same = value;
+    // SAFETY: moves a register onto itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(nomem, nostack, preserves_flags)) };
+    same
+}
+
+/// At most `most`, in a form that the verifier follows.
+#[inline(always)]
+pub fn at_most(value: u64, most: u64) -> u64 {
+    let value = opaque(value);
+    if value > most { most } else { value }
+}
+
+/// The current process's id in the agent's pid namespace, 0 if it has none there.
+#[inline(never)]
+pub fn process_in_agent_namespace() -> u32 {
+    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
+    let task = unsafe { bpf_get_current_task() };
+    let Some(leader) = field::<u64>(task, layout!(task_group_leader)) else { return 0 };
+    let Some(pid) = field::<u64>(leader, layout!(task_thread_pid)) else { return 0 };
+    let Some(level) = field::<u32>(pid, layout!(pid_level)) else { return 0 };
+    let numbers = pid.wrapping_add(layout!(pid_numbers) as u64);
+    let mut i = 0u32;
+    while i < MAX_PID_LEVELS {
+        if i > level {
+            return 0;
+        }
+        // struct upid { int nr; struct pid_namespace *ns; }
+        let upid = numbers.wrapping_add(16 * i as u64);
+        let Some(namespace) = read::<u64>(upid.wrapping_add(8)) else { return 0 };
+        if field::<u32>(namespace, layout!(pid_namespace_inum)) == Some(agent!(pid_inum)) {
+            return read::<u32>(upid).unwrap_or(0);
+        }
+        i += 1;
+    }
+    0
+}

@@ -1,0 +1,94 @@
+//! kprobe mode: for kernels that can preempt inside a program. Never a return probe: blocked readers hold its few instances.
+//!
+//! What was accepted is walked at `sock_def_readable`, which the sending thread calls once for each buffer it has queued: what
+//! has left the iterator since the mark went to the peer. The connecting thread calls it for the listener, when both ends exist.
+
+use aya_ebpf::macros::kprobe;
+use aya_ebpf::programs::ProbeContext;
+use spanlet_abi::layout::Action;
+
+use crate::connection::{self, thread, watched};
+use crate::fentry;
+use crate::iterator;
+use crate::maps::{MARKS, Mark, load, store};
+use crate::socket;
+
+/// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
+#[kprobe]
+pub fn kprobe_send(context: ProbeContext) -> u32 {
+    let (Some(socket), Some(message)) = (context.arg::<u64>(0), context.arg::<u64>(1)) else { return 0 };
+    fentry::send_begins(socket, message);
+    0
+}
+
+/// match-proto: `void sock_def_readable(struct sock *sk)`
+#[kprobe]
+pub fn kprobe_readable(context: ProbeContext) -> u32 {
+    let Some(told) = context.arg::<u64>(0) else { return 0 };
+    let Some(mark) = MARKS.get_ptr_mut(&thread()) else { return 0 };
+    // SAFETY: points into the map.
+    let (sk, action) = unsafe { (load!(mark, sk), load!(mark, action)) };
+    if action == Action::Connect as u32 {
+        connected(sk, mark);
+    } else if socket::peer(sk) == Some(told) {
+        queued(sk, mark);
+    }
+    0
+}
+
+/// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
+#[kprobe]
+pub fn kprobe_read(context: ProbeContext) -> u32 {
+    let (Some(chunk), Some(state)) = (context.arg::<i32>(2), context.arg::<u64>(3)) else { return 0 };
+    fentry::read_actor(chunk, state);
+    0
+}
+
+/// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
+#[kprobe]
+pub fn kprobe_connect(context: ProbeContext) -> u32 {
+    let (Some(socket), Some(address), Some(length)) = (context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2)) else {
+        return 0;
+    };
+    fentry::connect_begins(socket, address, length);
+    0
+}
+
+/// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
+#[kprobe]
+pub fn kprobe_release(context: ProbeContext) -> u32 {
+    if let Some(sk) = context.arg::<u64>(0) {
+        connection::closed(sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn connected(sk: u64, mark: *mut Mark) {
+    // SAFETY: points into the map.
+    let (address, length) = unsafe { (load!(mark, address), load!(mark, address_length)) };
+    let mut path = socket::empty_key();
+    let given = socket::given_path(address, length, true, &mut path);
+    connection::connect_succeeds(sk, &mut path, given);
+    let _ = MARKS.remove(&thread());
+}
+
+/// A mark that a refused send left over is recognised: it would claim more than its iterator held.
+#[inline(always)]
+fn queued(sk: u64, mark: *mut Mark) {
+    let Some(endpoint) = watched(sk) else { return };
+    // SAFETY: both point into their maps.
+    unsafe {
+        let (message, count, accepted) = (load!(mark, message), load!(mark, count), load!(mark, accepted));
+        let Some(left) = iterator::count(message) else { return };
+        let taken = count.wrapping_sub(left);
+        if left > count || taken <= accepted {
+            return;
+        }
+        store!(mark, accepted, taken);
+        if left == 0 {
+            connection::write_ends(endpoint);
+        }
+        connection::write_accepted(endpoint, mark, taken - accepted);
+    }
+}

@@ -1,0 +1,33 @@
+//! spanlet's kernel programs. See `ebpf/README.md` for the rules that hold here.
+//!
+//! ```text
+//! mode           entry programs            shared body
+//! tracepoint.rs  sys_enter, sys_exit    ─┐
+//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs ─► emit.rs ─► ring buffer
+//! kprobe.rs      unix_stream_* (kprobe) ─┘     (which sockets)  (frames)   (fields)
+//! ```
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod connection;
+mod emit;
+mod fentry;
+mod iterator;
+mod kernel;
+mod kprobe;
+mod maps;
+mod message;
+mod socket;
+mod tracepoint;
+mod walk;
+
+/// Reached by no program: the verifier refuses one that could loop here, so a panic that survives optimisation fails the load.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

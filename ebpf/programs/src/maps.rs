@@ -1,0 +1,302 @@
+//! Every map and read-only global, and the state that lives in them.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf};
+use spanlet_abi::counters::Counters;
+use spanlet_abi::event::Head;
+use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
+use spanlet_abi::limits::{ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, PATH_BYTES};
+
+/// `BPF_F_MMAPABLE` (linux/bpf.h)
+const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: an LPM trie takes nothing else.
+const NO_PREALLOC: u32 = 1;
+
+/// Where a direction of a connection stands.
+///
+/// ```text
+/// Preface ──24 bytes──► Header ──9 bytes──► Payload ──its length──► Header …
+/// Unknown ──proof────────►┘  ▲                  (a gap, or what is no frame: Unknown)
+/// ```
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// Frame boundaries are known.
+    Sure = 0,
+    /// They are not: the next write that proves itself is taken.
+    Unknown = 1,
+}
+
+/// Kinds of an endpoint beyond those of `call::SocketKind`.
+pub const IGNORED: u32 = 0xffff;
+pub const CONNECTING: u32 = 1 << 16;
+
+/// One end of a watched connection; its key is the address of its `struct sock`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Endpoint {
+    /// Inode of the client's socket.
+    pub connection: u64,
+    /// `struct sock` of this end, and of the other.
+    pub sk: u64,
+    pub peer: u64,
+    /// Bytes accepted from this end, and handed to it.
+    pub written: u64,
+    pub read: u64,
+    /// Entry of the write that held the current frame's first byte.
+    pub frame_begun_ns: u64,
+    /// Inode of this end's own socket, 0 while not known: tells a reused `struct sock`.
+    pub inode: u64,
+    /// `call::SocketKind`, or [`IGNORED`]; with [`CONNECTING`] while `connect` is under way.
+    pub kind: u32,
+    /// `event::CLIENT` or `event::SERVER`.
+    pub end: u32,
+    /// Records of this end's writes so far, and of its reads: another thread may do the one while one does the other.
+    pub sequence: u32,
+    pub read_sequence: u32,
+    /// Process in the initial pid namespace that last used this end, and its id in the agent's.
+    pub global_process: u32,
+    pub process: u32,
+    /// A [`Track`].
+    pub track: u32,
+    /// Payload bytes of the current frame that are to come.
+    pub left: u32,
+    /// Bytes of a cut frame header in `header`.
+    pub have: u32,
+    pub header: [u8; 16],
+    /// The current frame's length, type, flags and stream.
+    pub length: u32,
+    pub frame: u32,
+    pub flags: u32,
+    pub stream: u32,
+    /// Bytes copied of the current header block.
+    pub copied: u32,
+    /// Writes begun and not yet accounted for.
+    pub writing: u32,
+    /// All of a DATA frame with END_STREAM was taken, and its end is to be told.
+    pub ending: u32,
+    /// The current stream's window holds fields that are to be looked at before its frame ends.
+    pub unparsed: u32,
+    /// A record that is to be written, 0 or 1; what it copies: first kernel memory, then user memory.
+    pub pending: u32,
+    pub kernel_bytes: u32,
+    pub user_bytes: u32,
+    pub kernel_from: u64,
+    pub user_from: u64,
+    pub head: Head,
+}
+
+/// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Mark {
+    pub sk: u64,
+    pub time_ns: u64,
+    /// An `layout::Action`.
+    pub action: u32,
+    pub descriptor: u32,
+    /// Connect: the caller's `struct sockaddr` and its length.
+    pub address: u64,
+    pub address_length: u64,
+    /// The segment under the cursor: user memory, where in it, where it ends.
+    pub buffer: u64,
+    pub at: u64,
+    pub end: u64,
+    /// Segments behind it: address of the next `struct iovec`, how many, 1 if in kernel memory.
+    pub segments: u64,
+    pub segments_left: u32,
+    pub segments_in_kernel: u32,
+    /// Accepted bytes that are to be walked.
+    pub remaining: u64,
+    /// Bytes that this step of the walk may take: of the segment, of the frame, and accepted.
+    pub part: u64,
+    /// kprobe: the message, the iterator's count at entry and what has been accounted for.
+    pub message: u64,
+    pub count: u64,
+    pub accepted: u64,
+}
+
+/// Bytes of [`Message::window`]: an id may be taken behind what is already there.
+pub const WINDOW: usize = 2 * ID_BYTES;
+
+/// How far the first message of a stream has been looked at.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Message {
+    /// A `message::Stage`.
+    pub stage: u32,
+    /// Unread bytes at the start of `window`, and how many there should be.
+    pub have: u32,
+    pub target: u32,
+    /// Bytes of the message that are still to be taken from the stream.
+    pub left: u32,
+    /// Bytes of the current field still to copy, then to skip.
+    pub copy: u32,
+    pub skip: u32,
+    pub field: u32,
+    /// Notes for the next `Field` record.
+    pub note: u32,
+    /// Fields looked at.
+    pub fields: u32,
+    /// Where in the window the plan of a field stands, and the number last read there.
+    pub at: u32,
+    pub value: u32,
+    /// Bytes of the first part of a field: from the window, and from the stream.
+    pub from_window: u32,
+    pub from_stream: u32,
+    pub zero: u32,
+    /// Where and when the first message ended.
+    pub end_offset: u64,
+    pub end_ns: u64,
+    pub window: [u8; WINDOW],
+    pub shifted: [u8; WINDOW],
+}
+
+/// A stream of one direction.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StreamKey {
+    pub sk: u64,
+    pub stream: u32,
+    pub zero: u32,
+}
+
+/// A path as the trie of watched paths takes it.
+pub type PathKey = Key<[u8; PATH_BYTES]>;
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0); // resized by the agent before loading
+#[map]
+pub static COUNTERS: Array<Counters> = Array::with_max_entries(1, MMAPABLE);
+/// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
+#[map]
+pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+/// Keyed by thread: a thread is in one system call at a time. The oldest go: a call that never queued anything leaves its mark.
+#[map]
+pub static MARKS: LruHashMap<u64, Mark> = LruHashMap::with_max_entries(MAX_MARKS, 0);
+/// The oldest go: a connection that ends in mid-stream leaves its streams.
+#[map]
+pub static STREAMS: LruHashMap<StreamKey, Message> = LruHashMap::with_max_entries(MAX_STREAMS, 0);
+/// Watched paths (with their final zero) and prefixes → `call::SocketKind`.
+#[map]
+pub static PATHS: LpmTrie<[u8; PATH_BYTES], u32> = LpmTrie::with_max_entries(MAX_PATHS, NO_PREALLOC);
+/// Processes that hold a watched socket, in the initial pid namespace (tracepoint mode).
+#[map]
+pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+/// Inodes of sockets that were connected before the attach → `call::SocketKind`, with [`OLD_SERVER`] for the accepted end.
+#[map]
+pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+
+/// Bit of an [`OLD`] value: the inode is the server's end.
+pub const OLD_SERVER: u32 = 1 << 16;
+
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::EMPTY;
+#[unsafe(no_mangle)]
+pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, reserved: 0 };
+#[unsafe(no_mangle)]
+pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
+
+const NO_HEAD: Head = Head {
+    kind: 0,
+    end: 0,
+    flags: 0,
+    sequence: 0,
+    connection: 0,
+    time_ns: 0,
+    begun_ns: 0,
+    offset: 0,
+    stream: 0,
+    process: 0,
+    length: 0,
+    captured: 0,
+    note: 0,
+    field: 0,
+};
+
+pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
+    connection: 0,
+    sk: 0,
+    peer: 0,
+    written: 0,
+    read: 0,
+    frame_begun_ns: 0,
+    inode: 0,
+    kind: 0,
+    end: 0,
+    sequence: 0,
+    read_sequence: 0,
+    global_process: 0,
+    process: 0,
+    track: 0,
+    left: 0,
+    have: 0,
+    header: [0; 16],
+    length: 0,
+    frame: 0,
+    flags: 0,
+    stream: 0,
+    copied: 0,
+    writing: 0,
+    ending: 0,
+    unparsed: 0,
+    pending: 0,
+    kernel_bytes: 0,
+    user_bytes: 0,
+    kernel_from: 0,
+    user_from: 0,
+    head: NO_HEAD,
+};
+
+pub static EMPTY_MESSAGE: Message = Message {
+    stage: 0,
+    have: 0,
+    target: 0,
+    left: 0,
+    copy: 0,
+    skip: 0,
+    field: 0,
+    note: 0,
+    fields: 0,
+    at: 0,
+    value: 0,
+    from_window: 0,
+    from_stream: 0,
+    zero: 0,
+    end_offset: 0,
+    end_ns: 0,
+    window: [0; WINDOW],
+    shifted: [0; WINDOW],
+};
+
+/// A layout field. The read is volatile: the value is set after compilation.
+macro_rules! layout {
+    ($field:ident) => {{
+        // SAFETY: reads an initialised static; volatile keeps the compiler from folding the placeholder in.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::LAYOUT.$field) }
+    }};
+}
+
+/// A field of [`AGENT`].
+macro_rules! agent {
+    ($field:ident) => {{
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::AGENT.$field) }
+    }};
+}
+
+/// Reads and writes of map values are volatile: a value read back from memory is an unknown scalar to the verifier, which
+/// lets it prune the walker's loop, and another CPU may look at the same value.
+macro_rules! load {
+    ($pointer:expr, $field:ident) => {
+        core::ptr::read_volatile(&raw const (*$pointer).$field)
+    };
+}
+macro_rules! store {
+    ($pointer:expr, $field:ident, $value:expr) => {
+        core::ptr::write_volatile(&raw mut (*$pointer).$field, $value)
+    };
+}
+
+pub(crate) use {agent, layout, load, store};

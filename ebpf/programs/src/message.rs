@@ -1,0 +1,521 @@
+//! The first gRPC message of a stream, looked at while it passes: what may be copied of it is copied, nothing else.
+//!
+//! ```text
+//! client: Prefix ─5 bytes─► Head ─field found─► Copy ─► Skip ─┬─► Head        (plugin sockets: next field)
+//!                            └── compressed, or no such field ─┴─► Rest ─► After ─► Streaming
+//! server: Prefix ─5 bytes─► Head ─64 bytes─► Id ──────────────────► Rest ─► After ─► Streaming
+//! ```
+//!
+//! The privacy rule. Of a client's message that is not compressed: field 1 if it is a string (first byte ≥ 0x20); of a nested
+//! message (first byte 0x0A) only its field 1; on DRA sockets a claim's fields 1 to 3; on plugin sockets also fields that begin
+//! with `/`. Of a server's message on a CRI socket: field 1 if it is exactly 64 hexadecimal digits.
+
+use spanlet_abi::event::{CLIENT, Kind, field};
+use spanlet_abi::limits::{ID_BYTES, MAX_FIELDS, NESTED_BYTES, STRING_BYTES, WINDOW_BYTES};
+
+use crate::emit;
+use crate::kernel::{at_most, copy, copy_user, opaque};
+use crate::maps::{EMPTY_MESSAGE, Endpoint, Mark, Message, STREAMS, StreamKey, WINDOW, load, store};
+use crate::walk::{address, take};
+
+/// The length-prefixed message's prefix: a compressed flag and four bytes of length.
+const PREFIX_BYTES: u32 = 5;
+/// Tag and length of a field 1 with 64 bytes.
+const ID_HEAD_BYTES: u32 = 2;
+const FIELD_1: u8 = 0x0a;
+/// Most bytes of a number (protobuf encoding, base 128 varints).
+const VARINT_BYTES: u32 = 10;
+
+const KIND_CRI: u32 = 1;
+const KIND_DRA: u32 = 3;
+
+mod stage {
+    pub const PREFIX: u32 = 0;
+    pub const HEAD: u32 = 1;
+    pub const COPY: u32 = 2;
+    pub const SKIP: u32 = 3;
+    pub const ID: u32 = 4;
+    pub const REST: u32 = 5;
+    pub const AFTER: u32 = 6;
+    pub const STREAMING: u32 = 7;
+}
+
+/// HEADERS without END_STREAM: a message will follow.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(never)]
+pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
+    // SAFETY: the caller's promise.
+    let key = unsafe { key(endpoint) };
+    let _ = STREAMS.insert(key, &EMPTY_MESSAGE, 0);
+}
+
+/// END_STREAM: says whether a message came before.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(never)]
+pub unsafe fn stream_ends(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: the caller's promise.
+    let key = unsafe { key(endpoint) };
+    let Some(message) = STREAMS.get_ptr_mut(&key) else { return false };
+    // SAFETY: points into the map.
+    let any = unsafe { load!(message, stage) } != stage::PREFIX;
+    let _ = STREAMS.remove(&key);
+    any
+}
+
+#[inline(always)]
+unsafe fn key(endpoint: *mut Endpoint) -> StreamKey {
+    // SAFETY: points into the map.
+    unsafe { StreamKey { sk: load!(endpoint, sk), stream: load!(endpoint, stream), zero: 0 } }
+}
+
+/// Looks at the part of a DATA frame's payload under the cursor and takes of it what this stage of the message can use.
+///
+/// # Safety
+/// Both point into their maps.
+#[inline(never)]
+pub unsafe fn feed(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let key = key(endpoint);
+        let Some(message) = STREAMS.get_ptr_mut(&key) else {
+            store!(endpoint, unparsed, 0);
+            take(endpoint, mark, load!(mark, part));
+            return;
+        };
+        if load!(message, stage) == stage::PREFIX {
+            prefix(endpoint, mark, message);
+        }
+        match load!(message, stage) {
+            stage::PREFIX => {}
+            stage::HEAD => field_head(endpoint, mark, message),
+            stage::COPY => copy_more(endpoint, mark, message),
+            stage::ID => id(endpoint, mark, message),
+            stage::SKIP | stage::REST => skip(endpoint, mark, message),
+            stage::AFTER => second_message(endpoint, mark, message),
+            _ => take(endpoint, mark, load!(mark, part)),
+        }
+        first_message_taken(endpoint, mark, message);
+    }
+}
+
+/// Takes bytes from the stream into the window until it holds `target` of them.
+#[inline(never)]
+unsafe fn fill(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) -> bool {
+    // SAFETY: all point into their maps; `have` is below 64 and `want` at most 64 of the window's 128 bytes.
+    unsafe {
+        let have = opaque(load!(message, have) as u64);
+        if have >= ID_BYTES as u64 {
+            return have >= load!(message, target) as u64;
+        }
+        let part = load!(mark, part);
+        let mut want = (load!(message, target) as u64).saturating_sub(have);
+        if want > part {
+            want = part;
+        }
+        let want = at_most(want, ID_BYTES as u64);
+        if want != 0 {
+            let to = (&raw mut (*message).window).cast::<u8>().add(have as usize);
+            if !copy_user(to, want as u32, address(mark)) {
+                store!(message, stage, stage::REST);
+                return false;
+            }
+            take_of_message(endpoint, mark, message, want);
+            store!(message, have, (have + want) as u32);
+        }
+        load!(message, have) >= load!(message, target)
+    }
+}
+
+#[inline(never)]
+unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        store!(message, target, PREFIX_BYTES);
+        if !fill(endpoint, mark, message) {
+            return;
+        }
+        let length = u32::from_be_bytes([byte(message, 1), byte(message, 2), byte(message, 3), byte(message, 4)]);
+        store!(message, left, length);
+        store!(message, have, 0);
+        let looked_at = byte(message, 0) == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
+        store!(message, stage, if looked_at { stage::HEAD } else { stage::REST });
+    }
+}
+
+/// A field's tag, length and first byte.
+#[inline(never)]
+unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let server = load!(endpoint, end) != CLIENT as u32;
+        let whole = load!(message, have).saturating_add(load!(message, left));
+        let window = if server { ID_HEAD_BYTES } else { WINDOW_BYTES as u32 };
+        store!(message, target, if whole < window { whole } else { window });
+        if !fill(endpoint, mark, message) {
+            return;
+        }
+        if server {
+            id_head(message);
+        } else if plan(endpoint, message) {
+            begin_field(endpoint, mark, message);
+        } else {
+            store!(message, stage, stage::REST);
+        }
+    }
+}
+
+/// Decides by a field's first bytes what is copied of it; false: nothing more of this message.
+///
+/// What it decides goes through the map value: read back it is an unknown scalar, so that the ways through here meet again
+/// for the verifier.
+#[inline(never)]
+unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
+    // SAFETY: all point into their maps; `byte` stays within the window.
+    unsafe {
+        let fields = load!(message, fields) + 1;
+        store!(message, fields, fields);
+        store!(message, at, 0);
+        store!(message, copy, 0);
+        store!(message, skip, 0);
+        store!(message, note, 0);
+        if load!(message, have) == 0 || fields > MAX_FIELDS || !varint(message) {
+            return false;
+        }
+        let tag = load!(message, value);
+        store!(message, field, tag >> 3);
+        match tag & 7 {
+            2 => varint(message) && plan_bytes(endpoint, message),
+            _ if load!(endpoint, kind) == KIND_CRI => false,
+            0 => varint(message),
+            1 => {
+                store!(message, skip, 8);
+                true
+            }
+            5 => {
+                store!(message, skip, 4);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A field with a length: `value` bytes from `at` on.
+#[inline(always)]
+unsafe fn plan_bytes(endpoint: *mut Endpoint, message: *mut Message) -> bool {
+    // SAFETY: all point into their maps; `byte` stays within the window.
+    unsafe {
+        let (kind, number) = (load!(endpoint, kind), load!(message, field));
+        if kind == KIND_CRI && number != 1 {
+            return false;
+        }
+        let length = load!(message, value);
+        let first = if length == 0 { 0 } else { byte(message, load!(message, at) as u64) };
+        store!(message, skip, length);
+        if number == 1 && first == FIELD_1 {
+            if kind == KIND_DRA {
+                // A claim: its fields are looked at as they come.
+                store!(message, skip, 0);
+                return true;
+            }
+            return plan_nested(message);
+        }
+        let text = first >= 0x20;
+        let wanted = match kind {
+            KIND_CRI => text,
+            KIND_DRA => text && number <= 3,
+            _ => text && number == 1 || first == b'/',
+        };
+        if wanted {
+            let copy = if length < STRING_BYTES as u32 { length } else { STRING_BYTES as u32 };
+            store!(message, copy, copy);
+            store!(message, skip, length - copy);
+            store!(message, note, if copy < length { field::CUT } else { 0 });
+        }
+        true
+    }
+}
+
+/// Of a nested message only its field 1.
+#[inline(never)]
+unsafe fn plan_nested(message: *mut Message) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        let (outer, start) = (load!(message, value), load!(message, at));
+        store!(message, at, start.wrapping_add(1));
+        if !varint(message) {
+            return false;
+        }
+        let (inner, taken) = (load!(message, value), load!(message, at).wrapping_sub(start));
+        if taken > outer || inner > outer - taken {
+            return false;
+        }
+        let copy = if inner < NESTED_BYTES as u32 { inner } else { NESTED_BYTES as u32 };
+        store!(message, copy, copy);
+        store!(message, skip, outer - taken - copy);
+        store!(message, note, field::NESTED | if copy < inner { field::CUT } else { 0 });
+        true
+    }
+}
+
+/// The window's byte at `at`.
+///
+/// # Safety
+/// `message` points into the map.
+#[inline(always)]
+unsafe fn byte(message: *mut Message, at: u64) -> u8 {
+    let at = at_most(at, WINDOW as u64 - 1);
+    // SAFETY: inside the window.
+    unsafe { core::ptr::read_volatile((&raw const (*message).window).cast::<u8>().add(at as usize)) }
+}
+
+/// Reads a number of at most 28 bits at `at` into `value` and moves `at` behind it; longer ones pass with their low bits.
+#[inline(never)]
+unsafe fn varint(message: *mut Message) -> bool {
+    let mut i = 0u32;
+    // SAFETY: points into the map.
+    unsafe {
+        store!(message, value, 0);
+        while i < VARINT_BYTES {
+            let at = load!(message, at);
+            let byte = byte(message, at as u64) as u32;
+            store!(message, at, at.wrapping_add(1));
+            if i < 4 {
+                store!(message, value, load!(message, value) | (byte & 0x7f) << (7 * i));
+            }
+            if byte < 0x80 {
+                return true;
+            }
+            i += 1;
+        }
+    }
+    false
+}
+
+/// Copies what is there of a field's content, and sets out what is to come.
+#[inline(never)]
+unsafe fn begin_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps; lengths are clamped to the record's room.
+    unsafe {
+        let (have, start) = (load!(message, have), load!(message, at));
+        if start > have {
+            store!(message, stage, stage::REST);
+            return;
+        }
+        divide(mark, message);
+        if load!(message, copy) != 0 {
+            tell_field(endpoint, mark, message);
+            take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
+            let told = load!(message, from_window) + load!(message, from_stream);
+            store!(message, copy, load!(message, copy).saturating_sub(told));
+        }
+        shift(message);
+        next_stage(endpoint, message);
+    }
+}
+
+/// How much of the field's content stands in the window, to copy and to skip, and how much to copy under the cursor; `at` is
+/// moved to where the window's next field begins, `value` keeps where the content did.
+#[inline(never)]
+unsafe fn divide(mark: *mut Mark, message: *mut Message) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let start = load!(message, at);
+        let (rest, copy, skip) = (load!(message, have).saturating_sub(start), load!(message, copy), load!(message, skip));
+        let from_window = if copy < rest { copy } else { rest };
+        let dropped = if skip < rest - from_window { skip } else { rest - from_window };
+        let (ahead, part) = ((copy - from_window) as u64, load!(mark, part));
+        store!(message, from_window, from_window);
+        store!(message, from_stream, if ahead < part { ahead as u32 } else { part as u32 });
+        store!(message, skip, skip - dropped);
+        store!(message, value, start);
+        store!(message, at, start + from_window + dropped);
+    }
+}
+
+/// Sets out the record of a field's first part: what the window holds of it, then what stands under the cursor.
+#[inline(never)]
+unsafe fn tell_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let (from_window, from_stream) = (load!(message, from_window), load!(message, from_stream));
+        let length = load!(message, copy);
+        let complete = if length == from_window + from_stream { field::COMPLETE } else { 0 };
+        let note = load!(message, note) | field::BEGINS | complete;
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), length, note, load!(message, field));
+        let window = (&raw const (*message).window) as u64;
+        emit::with_kernel_bytes(endpoint, window.wrapping_add(load!(message, value) as u64), from_window);
+        emit::with_user_bytes(endpoint, address(mark), from_stream);
+    }
+}
+
+/// A field that a write cut: its next part.
+#[inline(never)]
+unsafe fn copy_more(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps; the length is clamped to the record's room.
+    unsafe {
+        let (copy, bytes) = (load!(message, copy), load!(mark, part));
+        let mut part = if (copy as u64) < bytes { copy } else { bytes as u32 };
+        if part > NESTED_BYTES as u32 {
+            part = NESTED_BYTES as u32;
+        }
+        store!(message, from_stream, part);
+        store!(message, copy, copy - part);
+        let note = load!(message, note) | if copy == part { field::COMPLETE } else { 0 };
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), part, note, load!(message, field));
+        emit::with_user_bytes(endpoint, address(mark), part);
+        take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
+        next_stage(endpoint, message);
+    }
+}
+
+/// The stage after a part of a field.
+#[inline(never)]
+unsafe fn next_stage(endpoint: *mut Endpoint, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let next = if load!(message, copy) != 0 {
+            stage::COPY
+        } else if load!(endpoint, kind) == KIND_CRI {
+            stage::REST
+        } else if load!(message, skip) != 0 {
+            stage::SKIP
+        } else {
+            stage::HEAD
+        };
+        store!(message, stage, next);
+    }
+}
+
+#[inline(never)]
+unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let rest = load!(message, stage) == stage::REST;
+        let most = if rest { load!(message, left) } else { load!(message, skip) } as u64;
+        let part = load!(mark, part);
+        let bytes = if most < part { most } else { part };
+        take_of_message(endpoint, mark, message, bytes);
+        if !rest {
+            store!(message, skip, (most - bytes) as u32);
+            if most == bytes {
+                store!(message, stage, stage::HEAD);
+            }
+        }
+    }
+}
+
+/// A server's field 1 with 64 bytes may be an id.
+#[inline(never)]
+unsafe fn id_head(message: *mut Message) {
+    // SAFETY: points into the map.
+    unsafe {
+        let fits = load!(message, have) == ID_HEAD_BYTES && byte(message, 0) == FIELD_1 && byte(message, 1) as usize == ID_BYTES;
+        store!(message, have, 0);
+        store!(message, stage, if fits && load!(message, left) >= ID_BYTES as u32 { stage::ID } else { stage::REST });
+    }
+}
+
+#[inline(never)]
+unsafe fn id(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        store!(message, target, ID_BYTES as u32);
+        if !fill(endpoint, mark, message) {
+            return;
+        }
+        store!(message, stage, stage::REST);
+        if !all_hexadecimal(message) {
+            return;
+        }
+        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), ID_BYTES as u32, field::BEGINS | field::COMPLETE, 1);
+        emit::with_kernel_bytes(endpoint, (&raw const (*message).window) as u64, ID_BYTES as u32);
+    }
+}
+
+/// Eight digits at a time: a byte is a digit if it is in `0..=9` or in `a..=f`; none may have its high bit set.
+#[inline(never)]
+unsafe fn all_hexadecimal(message: *mut Message) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let (mut wrong, mut i) = (0u64, 0usize);
+    while i < ID_BYTES / 8 {
+        // SAFETY: inside the window, which is aligned to eight.
+        let digits = unsafe { (&raw const (*message).window).cast::<u64>().add(i).read_volatile() };
+        // Adding up to the high bit compares each byte without a carry into the next, since none has its own high bit set.
+        let low = digits & !HIGH;
+        let from_0 = low + (0x80 - b'0' as u64) * ONES;
+        let past_9 = low + (0x7f - b'9' as u64) * ONES;
+        let from_a = low + (0x80 - b'a' as u64) * ONES;
+        let past_f = low + (0x7f - b'f' as u64) * ONES;
+        wrong |= digits | !((from_0 & !past_9) | (from_a & !past_f));
+        i += 1;
+    }
+    wrong & HIGH == 0
+}
+
+/// Marks where the first message ended, once.
+#[inline(never)]
+unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        let stage = load!(message, stage);
+        let complete = stage != stage::PREFIX && stage < stage::AFTER && load!(message, left) == 0;
+        if !complete {
+            store!(endpoint, unparsed, 0);
+            return;
+        }
+        if load!(message, end_ns) == 0 {
+            store!(message, end_offset, load!(endpoint, written));
+            store!(message, end_ns, load!(mark, time_ns));
+        }
+        let fields_left = stage == stage::HEAD && load!(endpoint, end) == CLIENT as u32 && load!(message, have) != 0;
+        store!(endpoint, unparsed, fields_left as u32);
+        if !fields_left {
+            store!(message, stage, stage::AFTER);
+        }
+    }
+}
+
+/// More bytes after the first message: a streaming call.
+#[inline(never)]
+unsafe fn second_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        store!(message, stage, stage::STREAMING);
+        emit::set_out(endpoint, Kind::Streaming, load!(message, end_ns), 0, 0, 0);
+        store!((&raw mut (*endpoint).head), offset, load!(message, end_offset));
+        take(endpoint, mark, load!(mark, part));
+    }
+}
+
+/// Takes bytes of the message from the stream.
+#[inline(always)]
+unsafe fn take_of_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
+    // SAFETY: all point into their maps.
+    unsafe {
+        take(endpoint, mark, bytes);
+        store!(message, left, load!(message, left).saturating_sub(bytes as u32));
+    }
+}
+
+/// Drops the window's bytes before `at`.
+#[inline(never)]
+unsafe fn shift(message: *mut Message) {
+    // SAFETY: both arrays have room for the window behind any start inside it.
+    unsafe {
+        let (have, bytes) = (load!(message, have), load!(message, at));
+        if bytes >= have {
+            store!(message, have, 0);
+            return;
+        }
+        store!(message, have, have - bytes);
+        let from = (&raw const (*message).window) as u64 + at_most(bytes as u64, WINDOW_BYTES as u64);
+        copy((&raw mut (*message).shifted).cast(), WINDOW_BYTES as u32, from);
+        copy((&raw mut (*message).window).cast(), WINDOW_BYTES as u32, (&raw const (*message).shifted) as u64);
+    }
+}

@@ -1,0 +1,126 @@
+//! What a `struct sock` says: its path, its peer, its inode, its network namespace; and which paths are watched.
+
+use aya_ebpf::helpers::bpf_get_current_task;
+use spanlet_abi::limits::PATH_BYTES;
+
+use crate::kernel::{at_most, copy, copy_user, field, read_user};
+use crate::maps::{PATHS, PathKey, agent, layout};
+
+const AF_UNIX: u16 = 1;
+/// File type bits of `inode.i_mode` (linux/stat.h).
+const S_IFMT: u16 = 0o170000;
+const S_IFSOCK: u16 = 0o140000;
+/// Bytes of `sockaddr_un` before `sun_path`.
+const FAMILY_BYTES: u64 = 2;
+const SOCK_STREAM: u16 = 1;
+
+/// The `struct sock` behind a file descriptor of the current process, if it is a unix stream socket.
+#[inline(always)]
+pub fn of_descriptor(descriptor: u32) -> Option<u64> {
+    let file = file_of(descriptor)?;
+    let inode = field::<u64>(file, layout!(file_inode))?;
+    if field::<u16>(inode, layout!(inode_mode))? & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    let socket = field::<u64>(file, layout!(file_private_data))?;
+    let sk = field::<u64>(socket, layout!(socket_sk))?;
+    if field::<u16>(sk, layout!(sock_family))? != AF_UNIX || field::<u16>(socket, layout!(socket_type))? != SOCK_STREAM {
+        return None;
+    }
+    Some(sk)
+}
+
+#[inline(always)]
+fn file_of(descriptor: u32) -> Option<u64> {
+    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
+    let task = unsafe { bpf_get_current_task() };
+    let files = field::<u64>(task, layout!(task_files))?;
+    let table = field::<u64>(files, layout!(files_fdt))?;
+    if descriptor >= field::<u32>(table, layout!(fdtable_max_fds))? {
+        return None;
+    }
+    let slots = field::<u64>(table, layout!(fdtable_fd))?;
+    let file = crate::kernel::read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
+    if file == 0 { None } else { Some(file) }
+}
+
+/// The other end of a connected socket.
+#[inline(always)]
+pub fn peer(sk: u64) -> Option<u64> {
+    match field::<u64>(sk, layout!(unix_peer)) {
+        Some(0) | None => None,
+        peer => peer,
+    }
+}
+
+/// The inode number of the socket's file; none while it was not accepted yet.
+#[inline(always)]
+pub fn inode(sk: u64) -> Option<u64> {
+    let socket = field::<u64>(sk, layout!(sock_socket))?;
+    if socket == 0 {
+        return None;
+    }
+    // struct socket_alloc { struct socket socket; struct inode vfs_inode; }
+    field::<u64>(socket.wrapping_add(layout!(socket_alloc_inode) as u64), layout!(inode_number))
+}
+
+/// Whether the socket was made in the agent's network namespace.
+#[inline(always)]
+pub fn in_agent_network(sk: u64) -> bool {
+    let Some(net) = field::<u64>(sk, layout!(sock_net)) else { return false };
+    field::<u32>(net, layout!(net_inum)) == Some(agent!(net_inum))
+}
+
+/// The path a socket is bound to; an accepted socket shares its listener's.
+#[inline(always)]
+pub fn bound_path(sk: u64, key: &mut PathKey) -> bool {
+    let Some(address) = field::<u64>(sk, layout!(unix_addr)) else { return false };
+    let Some(length) = field::<u32>(address, layout!(address_length)) else { return false };
+    let path = address.wrapping_add(layout!(address_name) as u64 + FAMILY_BYTES);
+    let length = path_bytes(length as u64);
+    if length == 0 {
+        return false;
+    }
+    // SAFETY: `length` is at most PATH_BYTES.
+    unsafe { copy(key.data.as_mut_ptr(), length as u32, path) }
+}
+
+/// The path in the `sockaddr` that a process gives to `connect`.
+#[inline(always)]
+pub fn given_path(address: u64, length: u64, in_kernel: bool, key: &mut PathKey) -> bool {
+    let family = if in_kernel { crate::kernel::read::<u16>(address) } else { read_user::<u16>(address) };
+    let length = path_bytes(length);
+    if family != Some(AF_UNIX) || length == 0 {
+        return false;
+    }
+    let path = address.wrapping_add(FAMILY_BYTES);
+    // SAFETY: `length` is at most PATH_BYTES.
+    unsafe {
+        if in_kernel {
+            copy(key.data.as_mut_ptr(), length as u32, path)
+        } else {
+            copy_user(key.data.as_mut_ptr(), length as u32, path)
+        }
+    }
+}
+
+#[inline(always)]
+fn path_bytes(address_length: u64) -> u64 {
+    if address_length <= FAMILY_BYTES { 0 } else { at_most(address_length - FAMILY_BYTES, PATH_BYTES as u64) }
+}
+
+/// An empty key: zeroes behind a path are part of an exact match.
+#[inline(always)]
+pub fn empty_key() -> PathKey {
+    PathKey::new(8 * PATH_BYTES as u32, [0; PATH_BYTES])
+}
+
+/// The kind of socket that is watched under this path.
+#[inline(always)]
+pub fn watched_kind(key: &PathKey) -> Option<u32> {
+    // An abstract name (first byte zero) is no path.
+    if key.data[0] == 0 {
+        return None;
+    }
+    PATHS.get(key).copied()
+}

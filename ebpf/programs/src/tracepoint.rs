@@ -1,0 +1,195 @@
+//! Tracepoint mode: `tp_btf` on the entry and exit of system calls; file descriptor → file → socket.
+//!
+//! It runs on every system call of the node, so it looks at the call's number, then at the map of processes that hold a watched
+//! socket, before anything else. Calls made through io_uring pass it by.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use spanlet_abi::event::Reason;
+use spanlet_abi::layout::{Action, SYSTEM_CALLS};
+
+use crate::emit;
+use crate::connection::{self, global_process, now_ns, thread, watched};
+use crate::kernel::{field, opaque, read_user};
+use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
+use crate::socket;
+use crate::walk;
+
+const MSG_PEEK: u64 = 2;
+/// Offsets in `struct user_msghdr` (linux/socket.h): the same on every 64-bit architecture.
+const MSGHDR_VECTORS: u64 = 16;
+const MSGHDR_COUNT: u64 = 24;
+
+/// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(context: BtfTracePointContext) -> i32 {
+    let action = action_of(context.arg::<u64>(1));
+    if action != Action::None as u8 {
+        enter(context.arg::<u64>(0), action);
+    }
+    0
+}
+
+/// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(context: BtfTracePointContext) -> i32 {
+    let regs = context.arg::<u64>(0);
+    let Some(number) = field::<u32>(regs, layout!(regs_number)) else { return 0 };
+    let action = action_of(number as u64);
+    if action != Action::None as u8 {
+        exit(context.arg::<i64>(1));
+    }
+    0
+}
+
+#[inline(always)]
+fn action_of(number: u64) -> u8 {
+    let number = opaque(number);
+    if number >= SYSTEM_CALLS as u64 {
+        return 0;
+    }
+    // SAFETY: inside the table; volatile because the table is set after compilation.
+    unsafe { core::ptr::read_volatile((&raw const ACTIONS).cast::<u8>().add(number as usize)) }
+}
+
+#[inline(always)]
+fn enter(regs: u64, action: u8) {
+    if action == Action::Connect as u8 {
+        connect_enters(regs);
+        return;
+    }
+    if action == Action::Accept as u8 {
+        connection::mark(0, Action::Accept, 0, 0, 0);
+        return;
+    }
+    // SAFETY: the value is only tested for presence.
+    if unsafe { PROCESSES.get(&global_process()) }.is_none() {
+        return;
+    }
+    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
+    let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
+    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    if action == Action::Close as u8 {
+        connection::closed(sk);
+        return;
+    }
+    let mut mark = Mark { sk, time_ns: now_ns(), action: action as u32, descriptor: descriptor as u32, ..Mark::default() };
+    if action >= Action::Write as u8 && action <= Action::SendMessage as u8 {
+        if !buffers(regs, action, &mut mark) {
+            return;
+        }
+        connection::write_begins(endpoint, &mark);
+    } else if !peeks(regs, action) {
+        let _ = MARKS.insert(thread(), &mark, 0);
+    }
+}
+
+/// Where the bytes of a write are.
+#[inline(always)]
+fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
+    let Some(argument_1) = field::<u64>(regs, layout!(regs_argument_1)) else { return false };
+    let Some(argument_2) = field::<u64>(regs, layout!(regs_argument_2)) else { return false };
+    if action == Action::Write as u8 {
+        mark.buffer = argument_1;
+        mark.end = argument_2;
+        return true;
+    }
+    if action == Action::WriteVector as u8 {
+        mark.segments = argument_1;
+        mark.segments_left = argument_2 as u32;
+        return true;
+    }
+    let Some(vectors) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
+    let Some(count) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_COUNT)) else { return false };
+    mark.segments = vectors;
+    mark.segments_left = count as u32;
+    true
+}
+
+/// A read that leaves the bytes in the queue.
+#[inline(always)]
+fn peeks(regs: u64, action: u8) -> bool {
+    let flags = if action == Action::ReceiveFrom as u8 {
+        field::<u64>(regs, layout!(regs_argument_3))
+    } else if action == Action::ReceiveMessage as u8 {
+        field::<u64>(regs, layout!(regs_argument_2))
+    } else {
+        None
+    };
+    flags.unwrap_or(0) & MSG_PEEK != 0
+}
+
+#[inline(always)]
+fn connect_enters(regs: u64) {
+    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
+    let Some(address) = field::<u64>(regs, layout!(regs_argument_1)) else { return };
+    let Some(length) = field::<u64>(regs, layout!(regs_argument_2)) else { return };
+    let mut path = socket::empty_key();
+    if !socket::given_path(address, length, false, &mut path) {
+        return;
+    }
+    let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
+    connection::connect_begins(sk, Some(&path));
+    connection::mark(sk, Action::Connect, descriptor as u32, address, length);
+}
+
+#[inline(always)]
+fn exit(result: i64) {
+    let thread = thread();
+    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
+    // SAFETY: points into the map.
+    let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
+    if action == Action::Connect as u32 {
+        connect_exits(sk, mark, result);
+    } else if action == Action::Accept as u32 {
+        accept_exits(result);
+    } else if let Some(endpoint) = watched(sk) {
+        if action == Action::Unfollowed as u32 {
+            // SAFETY: points into the map.
+            unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
+            emit::flush(endpoint);
+        } else if action >= Action::Write as u32 {
+            connection::write_ends(endpoint);
+            if result > 0 {
+                // SAFETY: both point into their maps.
+                unsafe { connection::write_accepted(endpoint, mark, result as u64) };
+            }
+        } else if result > 0 {
+            connection::read_bytes(sk, endpoint, result as u64);
+        }
+    }
+    let _ = MARKS.remove(&thread);
+}
+
+#[inline(always)]
+fn connect_exits(sk: u64, mark: *mut Mark, result: i64) {
+    if result != 0 {
+        connection::connect_fails(sk);
+        return;
+    }
+    // SAFETY: points into the map.
+    let (address, length) = unsafe { (load!(mark, address), load!(mark, address_length)) };
+    let mut path = socket::empty_key();
+    let given = socket::given_path(address, length, false, &mut path);
+    connection::connect_succeeds(sk, &mut path, given);
+    hold(sk);
+}
+
+#[inline(always)]
+fn accept_exits(result: i64) {
+    if result < 0 {
+        return;
+    }
+    let Some(sk) = socket::of_descriptor(result as u32) else { return };
+    let mut path = socket::empty_key();
+    connection::accepted(sk, &mut path);
+    hold(sk);
+}
+
+/// The current process holds a watched socket.
+#[inline(always)]
+fn hold(sk: u64) {
+    if watched(sk).is_some() {
+        let _ = PROCESSES.insert(global_process(), 1, 0);
+    }
+}

@@ -1,0 +1,443 @@
+//! Walking the HTTP/2 frames of what one end writes (RFC 9113 §4.1), wherever its writes cut them.
+//!
+//! One step of the loop does one thing: take the next segment, read a frame's header, or take a part of its payload.
+//!
+//! Numbers pass from function to function through the map values. Read back they are unknown scalars to the verifier: the ways
+//! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
+
+use spanlet_abi::event::{Kind, Reason, headers};
+use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_STEPS, PROOF_FRAMES};
+
+use crate::emit;
+use crate::kernel::{copy_user, opaque, read, read_user};
+use crate::maps::{Endpoint, Mark, Track, load, store};
+use crate::message;
+
+/// The connection preface (RFC 9113 §3.4).
+pub const PREFACE_BYTES: u32 = 24;
+/// A frame type that none has: what is to be skipped.
+pub const SKIPPED: u32 = 0xff;
+
+const DATA: u32 = 0;
+const HEADERS: u32 = 1;
+const RST_STREAM: u32 = 3;
+const SETTINGS: u32 = 4;
+const GOAWAY: u32 = 7;
+const CONTINUATION: u32 = 9;
+/// The highest registered type, PRIORITY_UPDATE (RFC 9218 §7.1).
+const HIGHEST_TYPE: u32 = 0x10;
+
+const END_STREAM: u32 = 1;
+/// On SETTINGS.
+const ACK: u32 = 1;
+const PADDED: u32 = 8;
+
+const FRAME_HEADER_BYTES: u64 = 9;
+
+/// `bytes` more of the mark's buffers were accepted: walks them.
+///
+/// # Safety
+/// Both point into their maps.
+#[inline(always)]
+pub unsafe fn accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let written = load!(endpoint, written);
+        store!(mark, remaining, bytes);
+        if load!(endpoint, track) == Track::Unknown as u32 {
+            if !proven(mark) {
+                skip_write(endpoint, mark, written, bytes);
+                return;
+            }
+            store!(endpoint, track, Track::Sure as u32);
+            store!(endpoint, left, 0);
+            store!(endpoint, have, 0);
+        }
+        let mut i = 0u32;
+        while i < MAX_STEPS {
+            if !step(endpoint, mark) {
+                break;
+            }
+            i += 1;
+        }
+        if load!(mark, remaining) != 0 {
+            if i == MAX_STEPS {
+                lose_track(endpoint, Reason::TooManyFrames);
+                emit::flush(endpoint);
+            }
+            skip_write(endpoint, mark, written, bytes);
+        }
+    }
+}
+
+/// Counts what is not walked. A cursor that stopped early no longer fits the bytes: it is dropped.
+#[inline(always)]
+unsafe fn skip_write(endpoint: *mut Endpoint, mark: *mut Mark, written: u64, bytes: u64) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        store!(endpoint, written, written.wrapping_add(bytes));
+        store!(endpoint, track, Track::Unknown as u32);
+        store!(mark, end, 0);
+        store!(mark, at, 0);
+        store!(mark, segments_left, 0);
+    }
+}
+
+/// From here on frame boundaries are unknown.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+pub unsafe fn lose_track(endpoint: *mut Endpoint, reason: Reason) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(endpoint, track, Track::Unknown as u32);
+        emit::set_out(endpoint, Kind::LostTrack, crate::connection::now_ns(), 0, reason as u32, 0);
+    }
+}
+
+/// Moves the cursor on.
+///
+/// # Safety
+/// Both point into their maps.
+#[inline(always)]
+pub unsafe fn advance(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(mark, at, load!(mark, at).wrapping_add(bytes));
+        store!(mark, remaining, load!(mark, remaining).wrapping_sub(bytes));
+        store!(mark, part, load!(mark, part).wrapping_sub(bytes));
+        store!(endpoint, written, load!(endpoint, written).wrapping_add(bytes));
+    }
+}
+
+/// Moves the cursor on inside a frame's payload.
+///
+/// # Safety
+/// Both point into their maps.
+#[inline(always)]
+pub unsafe fn take(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(endpoint, left, load!(endpoint, left).wrapping_sub(bytes as u32));
+        advance(endpoint, mark, bytes);
+    }
+}
+
+/// The user address under the cursor.
+///
+/// # Safety
+/// `mark` points into the map.
+#[inline(always)]
+pub unsafe fn address(mark: *mut Mark) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { load!(mark, buffer).wrapping_add(load!(mark, at)) }
+}
+
+/// One step, with at most one record; false when there is nothing left or no way on.
+#[inline(never)]
+unsafe fn step(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let more = turn(endpoint, mark);
+        emit::flush(endpoint);
+        more
+    }
+}
+
+#[inline(always)]
+unsafe fn turn(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps.
+    unsafe {
+        measure(endpoint, mark);
+        if load!(endpoint, unparsed) != 0 {
+            message::feed(endpoint, mark);
+            return true;
+        }
+        if load!(endpoint, ending) != 0 {
+            data_ends(endpoint, mark);
+            return true;
+        }
+        if load!(mark, part) == 0 {
+            return load!(mark, remaining) != 0 && next_segment(mark);
+        }
+        if load!(endpoint, left) == 0 {
+            if !frame_header(endpoint, mark) {
+                return false;
+            }
+            measure(endpoint, mark);
+        }
+        payload(endpoint, mark);
+        true
+    }
+}
+
+/// Sets [`Mark::part`], at a frame's header to what is there of the segment.
+#[inline(never)]
+unsafe fn measure(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let mut part = load!(mark, end).wrapping_sub(load!(mark, at));
+        let remaining = load!(mark, remaining);
+        if part > remaining {
+            part = remaining;
+        }
+        let left = load!(endpoint, left) as u64;
+        if left != 0 && part > left {
+            part = left;
+        }
+        store!(mark, part, part);
+    }
+}
+
+/// Takes the next `struct iovec`.
+#[inline(never)]
+unsafe fn next_segment(mark: *mut Mark) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        let left = load!(mark, segments_left);
+        if left == 0 {
+            return false;
+        }
+        let segment = load!(mark, segments);
+        let vector = if load!(mark, segments_in_kernel) != 0 { read::<[u64; 2]>(segment) } else { read_user::<[u64; 2]>(segment) };
+        let Some([base, length]) = vector else {
+            return false;
+        };
+        store!(mark, buffer, base);
+        store!(mark, at, 0);
+        store!(mark, end, length);
+        store!(mark, segments, segment.wrapping_add(16));
+        store!(mark, segments_left, left - 1);
+        true
+    }
+}
+
+/// Reads a frame's header, or the part of it that is there.
+#[inline(always)]
+unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps.
+    unsafe {
+        if !header_bytes(endpoint, mark) {
+            lose_track(endpoint, Reason::ReadFault);
+            return false;
+        }
+        if load!(endpoint, have) < FRAME_HEADER_BYTES as u32 {
+            store!(endpoint, frame, SKIPPED);
+            return true;
+        }
+        parse_header(endpoint);
+        if !plausible(endpoint) {
+            lose_track(endpoint, Reason::NoFrame);
+            return false;
+        }
+        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM == 0 {
+            message::stream_begins(endpoint);
+        }
+        true
+    }
+}
+
+/// Takes what is there of the nine bytes.
+#[inline(never)]
+unsafe fn header_bytes(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    // SAFETY: both point into their maps; `have + take` is at most 9 of the header's 16 bytes.
+    unsafe {
+        let have = opaque(load!(endpoint, have) as u64);
+        if have > 8 {
+            return false;
+        }
+        if have == 0 {
+            store!(endpoint, frame_begun_ns, load!(mark, time_ns));
+        }
+        let part = load!(mark, part);
+        let need = FRAME_HEADER_BYTES - have;
+        let take = opaque(if part < need { part } else { need });
+        if take == 0 || take > FRAME_HEADER_BYTES {
+            return false;
+        }
+        // The header has room for 16: the verifier need not see that have + take is at most 9, only that it is at most 17.
+        let take = if have > 6 && take > 7 { 7 } else { take };
+        let to = (&raw mut (*endpoint).header).cast::<u8>().add(have as usize);
+        if !copy_user(to, take as u32, address(mark)) {
+            return false;
+        }
+        store!(endpoint, have, (have + take) as u32);
+        advance(endpoint, mark, take);
+        true
+    }
+}
+
+#[inline(never)]
+unsafe fn parse_header(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        let h = load!(endpoint, header);
+        store!(endpoint, length, (h[0] as u32) << 16 | (h[1] as u32) << 8 | h[2] as u32);
+        store!(endpoint, frame, h[3] as u32);
+        store!(endpoint, flags, h[4] as u32);
+        // The reserved bit is ignored (RFC 9113 §4.1).
+        store!(endpoint, stream, u32::from_be_bytes([h[5], h[6], h[7], h[8]]) & 0x7fff_ffff);
+        store!(endpoint, left, load!(endpoint, length));
+        store!(endpoint, have, 0);
+    }
+}
+
+/// Whether what was parsed can be the header of a frame.
+#[inline(never)]
+unsafe fn plausible(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
+    unsafe { is_frame(load!(endpoint, length), load!(endpoint, frame), load!(endpoint, stream)) }
+}
+
+/// Whether this can be the header of a frame: its stream is 0 just where RFC 9113 §6 says so.
+#[inline(always)]
+fn is_frame(length: u32, frame: u32, stream: u32) -> bool {
+    /// DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION
+    const OF_A_STREAM: u32 = 0b10_0010_1111;
+    /// SETTINGS, PING, GOAWAY
+    const OF_THE_CONNECTION: u32 = 0b1101_0000;
+    if length > MAX_FRAME_BYTES || frame > HIGHEST_TYPE {
+        return false;
+    }
+    let kind = 1 << frame;
+    if stream == 0 { kind & OF_A_STREAM == 0 } else { kind & OF_THE_CONNECTION == 0 }
+}
+
+/// Takes a part of the current frame's payload; of an empty one, nothing.
+#[inline(always)]
+unsafe fn payload(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        if load!(endpoint, left) == 0 {
+            store!(mark, part, 0);
+        }
+        match load!(endpoint, frame) {
+            HEADERS | CONTINUATION | SETTINGS => fragment(endpoint, mark),
+            DATA => {
+                if load!(endpoint, flags) & PADDED == 0 && load!(mark, part) != 0 {
+                    message::feed(endpoint, mark);
+                } else {
+                    take(endpoint, mark, load!(mark, part));
+                }
+                if load!(endpoint, left) == 0 && load!(endpoint, flags) & END_STREAM != 0 {
+                    store!(endpoint, ending, 1);
+                }
+            }
+            RST_STREAM | GOAWAY => tell_end(endpoint, mark),
+            _ => take(endpoint, mark, load!(mark, part)),
+        }
+    }
+}
+
+/// Copies a part of a header block, or of a SETTINGS payload.
+#[inline(never)]
+unsafe fn fragment(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let kind = if load!(endpoint, frame) == SETTINGS { Kind::Settings } else { Kind::Headers };
+        let begins = load!(endpoint, left) == load!(endpoint, length);
+        // CONTINUATION goes on with the block.
+        if begins && load!(endpoint, frame) != CONTINUATION {
+            store!(endpoint, copied, 0);
+        }
+        let room = (HEADER_BLOCK_BYTES as u32).saturating_sub(load!(endpoint, copied));
+        let (from, bytes) = (address(mark), load!(mark, part));
+        let captured = if bytes < room as u64 { bytes as u32 } else { room };
+        store!(endpoint, copied, load!(endpoint, copied) + captured);
+        take(endpoint, mark, bytes);
+        if kind as u32 == Kind::Settings as u32 && load!(endpoint, flags) & ACK != 0 {
+            return;
+        }
+        let note = note_of(endpoint) | if begins { headers::FRAME_BEGINS } else { 0 };
+        emit::set_out(endpoint, kind, load!(mark, time_ns), bytes as u32, note, 0);
+        emit::with_user_bytes(endpoint, from, captured);
+    }
+}
+
+#[inline(never)]
+unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
+    // SAFETY: points into the map.
+    unsafe {
+        let mut note = 0;
+        if load!(endpoint, frame) == CONTINUATION {
+            note |= headers::CONTINUATION;
+        }
+        if load!(endpoint, left) != 0 {
+            return note;
+        }
+        note |= headers::FRAME_COMPLETE;
+        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 && message::stream_ends(endpoint) {
+            note |= headers::AFTER_DATA;
+        }
+        note
+    }
+}
+
+/// All of a DATA frame with END_STREAM was taken.
+#[inline(always)]
+unsafe fn data_ends(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        store!(endpoint, ending, 0);
+        emit::set_out(endpoint, Kind::DataEnd, load!(mark, time_ns), 0, 0, 0);
+        message::stream_ends(endpoint);
+    }
+}
+
+/// RST_STREAM and GOAWAY, at the part of their payload that holds the error code (RFC 9113 §6.4, §6.8).
+#[inline(never)]
+unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark) {
+    // SAFETY: both point into their maps.
+    unsafe {
+        let goaway = load!(endpoint, frame) == GOAWAY;
+        let (from, bytes) = (address(mark), load!(mark, part));
+        let begins = load!(endpoint, left) == load!(endpoint, length);
+        take(endpoint, mark, bytes);
+        if !begins {
+            return;
+        }
+        let at = if goaway { 4 } else { 0 };
+        let code = if bytes >= at + 4 { read_user::<u32>(from.wrapping_add(at)) } else { None };
+        if goaway {
+            let last = if bytes >= 4 { read_user::<u32>(from) } else { None };
+            store!(endpoint, stream, u32::from_be(last.unwrap_or(u32::MAX)) & 0x7fff_ffff);
+        } else {
+            message::stream_ends(endpoint);
+        }
+        let kind = if goaway { Kind::GoAway } else { Kind::Reset };
+        emit::set_out(endpoint, kind, load!(mark, time_ns), 0, u32::from_be(code.unwrap_or(u32::MAX)), 0);
+    }
+}
+
+/// Whether the cursor stands at a frame boundary: frames follow one another to the end of the segment, or enough of them do.
+#[inline(never)]
+unsafe fn proven(mark: *mut Mark) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        if load!(mark, end) == load!(mark, at) && !next_segment(mark) {
+            return false;
+        }
+        let rest = load!(mark, end).wrapping_sub(load!(mark, at));
+        let remaining = load!(mark, remaining);
+        let (from, bytes) = (address(mark), if rest < remaining { rest } else { remaining });
+        let mut at = 0u64;
+        let mut i = 0u32;
+        while i < PROOF_FRAMES {
+            if bytes < at + FRAME_HEADER_BYTES {
+                return false;
+            }
+            let Some(h) = read_user::<[u8; 9]>(from.wrapping_add(at)) else { return false };
+            let length = (h[0] as u32) << 16 | (h[1] as u32) << 8 | h[2] as u32;
+            if h[5] & 0x80 != 0 || !is_frame(length, h[3] as u32, u32::from_be_bytes([h[5], h[6], h[7], h[8]])) {
+                return false;
+            }
+            at = opaque(at + FRAME_HEADER_BYTES + length as u64);
+            if at == bytes {
+                return true;
+            }
+            i += 1;
+        }
+        true
+    }
+}
