@@ -30,6 +30,8 @@ mod step;
 mod timeline;
 mod unclaimed;
 
+use std::sync::Arc;
+
 use spanlet_otlp::Span;
 
 use crate::api::{CallEntry, PodSummary, PodTimeline};
@@ -37,7 +39,7 @@ use crate::batch::Batch;
 use crate::call::CallEvent;
 use crate::config;
 use crate::exec::Exec;
-use crate::pod::Owner;
+use crate::pod::{Owner, Pod};
 
 use evidence::{CallSeen, ExecSeen, SpanRole};
 use names::Names;
@@ -95,22 +97,21 @@ impl Recorder {
             CallEvent::Finished(call) => (call, true),
         };
         let seen = CallSeen::new(call, finished, &mut self.names);
-        self.recent.add(seen.clone(), call.owner.as_ref().map(|owner| &owner.pod));
+        // What a late owner told of a call stands when its end comes without one.
+        let pod = self.recent.add(seen.clone(), call.owner.as_ref().map(|owner| &owner.pod));
         let trace_id = seen.span().map(|key| key.trace_id);
         let claims = matches!(
             Step::of(seen.kind, seen.method.as_deref()),
             Step::RunSandbox | Step::CreateContainer | Step::StartContainer
         );
-        self.file(Piece::Call(seen), call.owner.as_ref(), trace_id, claims);
+        self.file(Piece::Call(seen), pod.as_ref(), trace_id, claims);
         self.shrink();
     }
 
     /// Takes in whose a call is that came without an owner: its volume or claim was named later.
     pub fn late_owner(&mut self, connection: u64, stream: u32, owner: &Owner) {
-        if let Some(seen) = self.recent.set_pod(connection, stream, &owner.pod).cloned() {
-            self.file(Piece::Call(seen), Some(owner), None, false);
-            self.shrink();
-        }
+        self.set_pod(connection, stream, &owner.pod);
+        self.shrink();
     }
 
     /// Takes in the spans of a request, after `enrich` has set their owners.
@@ -126,7 +127,7 @@ impl Recorder {
         }
         for (call, owner) in batch.calls.iter().zip(&batch.owners) {
             if let (Some(call), Some(owner)) = (call, owner) {
-                self.recent.set_pod(call.connection, call.stream, &owner.pod);
+                self.set_pod(call.connection, call.stream, &owner.pod);
             }
         }
         self.shrink();
@@ -134,7 +135,7 @@ impl Recorder {
 
     /// Takes in a process that the runtime started, when it has started and when it is over.
     pub fn exec(&mut self, exec: &Exec) {
-        self.file(Piece::Exec(ExecSeen::new(exec)), exec.owner.as_ref(), None, false);
+        self.file(Piece::Exec(ExecSeen::new(exec)), exec.owner.as_ref().map(|owner| &owner.pod), None, false);
         self.shrink();
     }
 
@@ -184,20 +185,27 @@ impl Recorder {
         }
     }
 
+    /// A call among the recent ones turns out to be of `pod`.
+    fn set_pod(&mut self, connection: u64, stream: u32, pod: &Arc<Pod>) {
+        if let Some(seen) = self.recent.set_pod(connection, stream, pod).cloned() {
+            self.file(Piece::Call(seen), Some(pod), None, false);
+        }
+    }
+
     /// Inner spans without an owner are wanted only below calls; apiserver sends them by the thousand.
     fn span(&mut self, span: &Span<'_>, role: SpanRole, owner: Option<&Owner>) {
         let trace_id = span.trace_id();
         let is_followed = || self.unclaimed.holds(&trace_id) || self.pod_of(&trace_id).is_some();
         if owner.is_some() || role != SpanRole::Inner || is_followed() {
             let seen = span_reader::read(span, role, owner, &mut self.names);
-            self.file(Piece::Span(seen), owner, Some(trace_id), role == SpanRole::Sync);
+            self.file(Piece::Span(seen), owner.map(|owner| &owner.pod), Some(trace_id), role == SpanRole::Sync);
         }
     }
 
     /// Puts a piece to the pod that it names, else to the pod of its trace, else aside. `claims` says that all of its
     /// trace is of one pod; a garbage collection or a poll is not.
-    fn file(&mut self, piece: Piece, owner: Option<&Owner>, trace_id: Option<TraceId>, claims: bool) {
-        let known = owner.map(|owner| self.pods.id_of(&owner.pod)).or_else(|| self.pod_of(trace_id.as_ref()?));
+    fn file(&mut self, piece: Piece, pod: Option<&Arc<Pod>>, trace_id: Option<TraceId>, claims: bool) {
+        let known = pod.map(|pod| self.pods.id_of(pod)).or_else(|| self.pod_of(trace_id.as_ref()?));
         match (known, trace_id) {
             (Some(pod), _) => {
                 self.pods.add(pod, piece);
