@@ -165,7 +165,9 @@ fn every_span_of_a_pod_names_it(run: &Run) {
 /// Each phase by itself: the difference is what two sleeping processes make of a schedule, not what the probes make of a call.
 fn every_phase_is_as_recorded(run: &Run) {
     let expected: HashMap<_, _> = run.expected.iter().map(|call| (call.traceparent.clone(), call.phases)).collect();
-    let phases: [(&str, fn(&CallEntry) -> Option<u64>, fn(&Phases) -> i64); 4] = [
+    type Measured = fn(&CallEntry) -> Option<u64>;
+    type Recorded = fn(&Phases) -> i64;
+    let phases: [(&str, Measured, Recorded); 4] = [
         ("request wait", |call| call.request_wait_ns, |phases| phases.request_wait_ns),
         ("handling", |call| call.handling_ns, |phases| phases.handling_ns),
         ("response send", |call| call.response_send_ns, |phases| phases.response_send_ns),
