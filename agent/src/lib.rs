@@ -25,11 +25,11 @@ pub mod call;
 pub mod exec;
 pub mod pod;
 
+pub mod receive;
 pub mod capture;
 pub mod correlate;
 pub mod enrich;
 pub mod export;
-pub mod receive;
 pub mod record;
 
 pub mod api;

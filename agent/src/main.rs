@@ -59,7 +59,7 @@ fn run(arguments: &cli::run::Arguments) -> anyhow::Result<()> {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<StartError>() {
-        Some(StartError::Listen(_)) => cli::UNAVAILABLE,
+        Some(StartError::Listen(_) | StartError::Capture(_)) => cli::UNAVAILABLE,
         Some(StartError::Upstream(_)) => cli::USAGE,
         None => error.downcast_ref::<cli::Error>().map_or(cli::FAILED, cli::Error::exit_code),
     }

@@ -18,11 +18,11 @@ use tokio::task::JoinHandle;
 use crate::api::{CaptureState, CaptureStatus};
 use crate::batch::Batch;
 use crate::budget::{Budget, Reservation};
+use crate::capture::{self, Capture, Event};
 use crate::call::{Call, CallEvent};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
 use crate::enrich::Enricher;
-use crate::exec::Exec;
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{self, Admin, CallSample, FilterRule, JoinResult, Metrics, Query};
@@ -47,13 +47,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-}
-
-/// What capture tells the worker.
-#[derive(Debug)]
-pub enum Observed {
-    Call(CallEvent),
-    Exec(Box<Exec>),
+    #[error(transparent)]
+    Capture(#[from] capture::StartError),
 }
 
 /// The running agent.
@@ -61,7 +56,7 @@ pub enum Observed {
 pub struct Pipeline {
     addresses: Addresses,
     metrics: Metrics,
-    observed: mpsc::Sender<Observed>,
+    observed: mpsc::Sender<Event>,
     receiving: watch::Sender<bool>,
     stop_receiving: watch::Sender<bool>,
     receiver: JoinHandle<()>,
@@ -104,6 +99,8 @@ impl Pipeline {
 
         let (queue, received) = mpsc::channel(RECEIVED_MAX);
         let (observed, seen) = mpsc::channel(OBSERVED_MAX);
+        let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
+        let status = capture.status();
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {
@@ -114,10 +111,10 @@ impl Pipeline {
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
         };
-        let worker = tokio::spawn(worker.run(Inputs { received, observed: seen, questions, stopping }));
+        let worker = tokio::spawn(worker.run(Inputs { received, capture, observed: seen, questions, stopping }));
 
         let (receiving, is_receiving) = watch::channel(true);
-        let (_, capture) = watch::channel(CaptureStatus { state: CaptureState::Off, mode: None, reasons: Vec::new() });
+        let capture = told(status);
         let subject = observe::Subject { metrics: metrics.clone(), queries, receiving: is_receiving, capture };
         let admin = tokio::spawn(admin.serve(subject));
 
@@ -144,7 +141,7 @@ impl Pipeline {
     }
 
     /// Where what was seen of calls and processes goes in.
-    pub fn observed(&self) -> &mpsc::Sender<Observed> {
+    pub fn observed(&self) -> &mpsc::Sender<Event> {
         &self.observed
     }
 
@@ -191,7 +188,8 @@ struct Worker {
 #[derive(Debug)]
 struct Inputs {
     received: mpsc::Receiver<Received>,
-    observed: mpsc::Receiver<Observed>,
+    capture: Capture,
+    observed: mpsc::Receiver<Event>,
     questions: mpsc::Receiver<Query>,
     stopping: oneshot::Receiver<()>,
 }
@@ -206,8 +204,8 @@ impl Worker {
             tokio::select! {
                 next = inputs.received.recv() => match next {
                     Some(Received { batch, reservation }) => {
-                        self.catch_up(&mut inputs.observed);
-                        self.batch(batch, reservation);
+                        inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
+                        self.batch(batch, reservation, &inputs.capture);
                     }
                     None => return,
                 },
@@ -221,20 +219,9 @@ impl Worker {
         }
     }
 
-    /// Takes in what was seen before the spans came: a span may follow its call by a few milliseconds. That is no wait;
-    /// what comes in meanwhile is left for later.
-    fn catch_up(&mut self, observed: &mut mpsc::Receiver<Observed>) {
-        for _ in 0..observed.len() {
-            match observed.try_recv() {
-                Ok(observed) => self.observed(observed),
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn observed(&mut self, observed: Observed) {
+    fn observed(&mut self, observed: Event) {
         match observed {
-            Observed::Call(mut event) => {
+            Event::Call(mut event) => {
                 self.enricher.call(&mut event);
                 self.correlator.observe(&event);
                 self.recorder.call(&event);
@@ -242,7 +229,7 @@ impl Worker {
                     self.metrics.call(&sample(call));
                 }
             }
-            Observed::Exec(mut exec) => {
+            Event::Exec(mut exec) => {
                 self.enricher.exec(&mut exec);
                 self.recorder.exec(&exec);
             }
@@ -250,8 +237,10 @@ impl Worker {
         self.pass_on_late_owners();
     }
 
-    fn batch(&mut self, mut batch: Batch, reservation: Reservation) {
-        self.correlator.correlate(&mut batch);
+    fn batch(&mut self, mut batch: Batch, reservation: Reservation, capture: &Capture) {
+        for learned in self.correlator.correlate(&mut batch) {
+            capture.learn(learned.connection, learned.stream, learned.method);
+        }
         self.count_joins();
         self.enricher.batch(&mut batch);
         self.pass_on_late_owners();
@@ -318,6 +307,27 @@ fn join_result(outcome: Outcome) -> JoinResult {
         Outcome::Missed => JoinResult::Missed,
         Outcome::Unlinked => JoinResult::Unlinked,
     }
+}
+
+/// Capture's status in the terms of the debug API, kept up to date.
+fn told(mut status: watch::Receiver<capture::Status>) -> watch::Receiver<CaptureStatus> {
+    let (sender, told) = watch::channel(capture_status(&status.borrow()));
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            sender.send_replace(capture_status(&status.borrow()));
+        }
+        sender.closed().await; // capture has ended; its last status stays
+    });
+    told
+}
+
+fn capture_status(status: &capture::Status) -> CaptureStatus {
+    let (state, mode, reasons) = match status {
+        capture::Status::Starting => (CaptureState::Starting, None, Vec::new()),
+        capture::Status::Attached { mode, reasons } => (CaptureState::Attached, Some(*mode), reasons.clone()),
+        capture::Status::Off { reasons } => (CaptureState::Off, None, reasons.clone()),
+    };
+    CaptureStatus { state, mode: mode.map(|mode| mode.label().to_owned()), reasons }
 }
 
 fn now_ns() -> u64 {

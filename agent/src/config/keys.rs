@@ -53,6 +53,7 @@ sections! {
         mode as Mode: "auto takes the best that the kernel offers; fentry, kprobe and tracepoint force one; off loads nothing.",
         sockets as Sockets: "Unix sockets to watch. Kinds: cri, csi, dra, device, registration, pod-resources. A path that ends in * is a prefix. A list given here replaces the built-in one.",
         ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
+        dump_events as Optional<File>: "For tests: a file to write every kernel event to, as it came.",
         max_cpu_ratio as Ratio: "The programs are detached when they take more than this part of one CPU.",
     }
     correlate: "How spans and calls are joined." {

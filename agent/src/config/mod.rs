@@ -74,6 +74,8 @@ pub struct Capture {
     pub sockets: Vec<WatchedSocket>,
     /// A power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// Where every kernel event is written to as it came.
+    pub dump_events: Option<PathBuf>,
     /// CPU seconds of the programs a second above which they are detached.
     pub max_cpu_ratio: f64,
 }
@@ -192,7 +194,7 @@ impl Default for Receive {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { mode: CaptureMode::Auto, sockets: default_sockets(), ring_bytes: 1 << 20, max_cpu_ratio: 0.02 }
+        Self { mode: CaptureMode::Auto, sockets: default_sockets(), ring_bytes: 1 << 20, dump_events: None, max_cpu_ratio: 0.02 }
     }
 }
 

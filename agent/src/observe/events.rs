@@ -25,6 +25,7 @@ pub struct EventLedger {
 
 #[derive(Debug, Default)]
 struct Counts {
+    seen: BTreeMap<Kind, u64>,
     delivered: BTreeMap<Kind, u64>,
     lost: BTreeMap<(Kind, Reason), u64>,
 }
@@ -43,27 +44,29 @@ impl EventLedger {
         *self.lock().delivered.entry(kind).or_default() += count;
     }
 
-    /// Counts events that the kernel side saw and could not hand over, or that user space had no room for.
-    pub fn lost(&self, kind: Kind, reason: Reason, count: u64) {
-        *self.lock().lost.entry((kind, reason)).or_default() += count;
+    /// Takes over the kernel side's own count of what it was to tell.
+    pub fn seen_total(&self, kind: Kind, count: u64) {
+        self.lock().seen.insert(kind, count);
+    }
+
+    /// Takes over the kernel side's own count of what it could not tell.
+    pub fn lost_total(&self, kind: Kind, reason: Reason, count: u64) {
+        self.lock().lost.insert((kind, reason), count);
     }
 
     pub fn snapshot(&self) -> api::EventLedger {
         let counts = self.lock();
-        let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-        for (kind, count) in &counts.delivered {
-            *seen.entry((*kind).to_owned()).or_default() += count;
-        }
-        for ((kind, _), count) in &counts.lost {
-            *seen.entry((*kind).to_owned()).or_default() += count;
-        }
-        let delivered = counts.delivered.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+        let named = |(kind, count): (&Kind, &u64)| (*count != 0).then(|| ((*kind).to_owned(), *count));
         let loss = |((kind, reason), count): (&(Kind, Reason), &u64)| api::EventLoss {
             kind: (*kind).to_owned(),
             reason: (*reason).to_owned(),
             count: *count,
         };
-        api::EventLedger { seen, delivered, lost: counts.lost.iter().map(loss).collect() }
+        api::EventLedger {
+            seen: counts.seen.iter().filter_map(named).collect(),
+            delivered: counts.delivered.iter().filter_map(named).collect(),
+            lost: counts.lost.iter().map(loss).collect(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -97,22 +100,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_is_delivered_or_lost() {
+    fn what_the_kernel_saw_is_told_beside_what_arrived_and_what_was_lost() {
         let mut registry = Registry::default();
         let ledger = EventLedger::register(&mut registry);
-        ledger.delivered("write", 10);
-        ledger.lost("write", "ring_full", 2);
-        ledger.lost("read", "missed", 1);
+        ledger.seen_total("headers", 12);
+        ledger.seen_total("read", 0);
+        ledger.delivered("headers", 10);
+        ledger.lost_total("headers", "ring_full", 1);
+        ledger.lost_total("headers", "ring_full", 2);
         let snapshot = ledger.snapshot();
-        assert_eq!(snapshot.seen, BTreeMap::from([("read".to_owned(), 1), ("write".to_owned(), 12)]));
-        assert_eq!(snapshot.delivered, BTreeMap::from([("write".to_owned(), 10)]));
+        assert_eq!(snapshot.seen, BTreeMap::from([("headers".to_owned(), 12)]));
+        assert_eq!(snapshot.delivered, BTreeMap::from([("headers".to_owned(), 10)]));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        for line in [
-            "events_total{kind=\"write\"} 12",
-            "events_total{kind=\"read\"} 1",
-            "events_lost_total{kind=\"write\",reason=\"ring_full\"} 2",
-        ] {
+        for line in ["events_total{kind=\"headers\"} 12", "events_lost_total{kind=\"headers\",reason=\"ring_full\"} 2"] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
     }

@@ -8,7 +8,7 @@ use spanlet::api::{CallEntry, PodTimeline};
 use spanlet::call::{
     Call, CallEvent, Naming, Peer, Points, Socket, SocketKind, Status, StatusSource, Subject, Traceparent,
 };
-use spanlet::pipeline::Observed;
+use spanlet::capture::Event;
 
 use crate::support::{agent, client, get, ledger_at_rest, spans};
 use crate::upstream::Upstream;
@@ -63,7 +63,7 @@ async fn a_call_and_its_span_become_one() {
     let call = run_pod_sandbox(5);
     let running = Call { status: None, ended_ns: call.started_ns, response_id: None, ..call.clone() };
     for event in [CallEvent::Started(Box::new(running)), CallEvent::Finished(Box::new(call))] {
-        agent.observed().try_send(Observed::Call(event)).unwrap();
+        agent.observed().try_send(Event::Call(event)).unwrap();
     }
     // At once, as a span that follows its call closely would.
     let mut request = spans(5, 1);
@@ -109,7 +109,7 @@ async fn a_flood_of_calls_does_not_hold_up_spans() {
     let mut lost = 0;
     for stream in 0..20_000 {
         let call = Call { stream, traceparent: None, ..run_pod_sandbox(1) };
-        lost += u32::from(agent.observed().try_send(Observed::Call(CallEvent::Finished(Box::new(call)))).is_err());
+        lost += u32::from(agent.observed().try_send(Event::Call(CallEvent::Finished(Box::new(call)))).is_err());
     }
     client(&agent).await.export(spans(0, 10)).await.unwrap();
     upstream.spans(10).await;

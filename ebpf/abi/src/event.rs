@@ -90,8 +90,9 @@ pub mod field {
 
 /// Bits of [`Head::note`] on `Read`.
 pub mod read {
-    /// This read emptied the queue while nothing was being written: offsets of both ends agree now.
-    pub const EMPTIED: u32 = 1;
+    /// `offset` counts from where the writer's offsets do: the connection is watched from its start, or a read has emptied the
+    /// queue while nothing was being written.
+    pub const ALIGNED: u32 = 1;
 }
 
 /// The head of every record.

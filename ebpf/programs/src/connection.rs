@@ -193,6 +193,7 @@ fn for_end(sk: u64, connection: u64, peer: u64, end: u8) {
         store!(endpoint, sk, sk);
         store!(endpoint, peer, peer);
         store!(endpoint, end, end as u32);
+        store!(endpoint, aligned, 1);
     }
 }
 
@@ -234,7 +235,10 @@ fn open_old(client: u64, server: u64, kind: u32) {
     for sk in [client, server] {
         if let Some(endpoint) = watched(sk) {
             // SAFETY: points into the map.
-            unsafe { store!(endpoint, track, Track::Unknown as u32) };
+            unsafe {
+                store!(endpoint, track, Track::Unknown as u32);
+                store!(endpoint, aligned, 0);
+            }
         }
     }
     let mut path = socket::empty_key();
@@ -268,28 +272,31 @@ pub fn write_ends(endpoint: *mut Endpoint) {
     unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
 }
 
-/// `bytes` were handed to the reader of `sk`. `last` are those that the queue still held, if the hook knows.
-#[inline(always)]
+/// `bytes` were handed to the reader of `sk`.
+#[inline(never)]
 pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
     used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe {
-        let total = load!(endpoint, read).wrapping_add(bytes);
-        store!(endpoint, read, total);
-        let note = if emptied(sk, endpoint) { read::EMPTIED } else { 0 };
-        emit::tell(endpoint, Kind::Read, total, bytes as u32, note);
+        store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
+        align(sk, endpoint);
+        let note = if load!(endpoint, aligned) != 0 { read::ALIGNED } else { 0 };
+        emit::tell(endpoint, Kind::Read, load!(endpoint, read), bytes as u32, note);
     }
 }
 
-/// Whether nothing is left to read and nothing is on its way: then what was written and what was read agree.
+/// When nothing is left to read and nothing is being written, what was read is what was written.
 #[inline(always)]
-fn emptied(sk: u64, endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map.
-    let peer = unsafe { load!(endpoint, peer) };
-    let Some(writer) = watched(peer) else { return false };
-    // SAFETY: points into the map.
-    let writing = unsafe { load!(writer, writing) };
-    writing == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0)
+unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
+    // SAFETY: both point into the map. `written` is loaded first: a write that ends after that leaves something to read.
+    unsafe {
+        let Some(writer) = watched(load!(endpoint, peer)) else { return };
+        let written = load!(writer, written);
+        if load!(writer, writing) == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
+            store!(endpoint, read, written);
+            store!(endpoint, aligned, 1);
+        }
+    }
 }
 
 /// An end is closed.

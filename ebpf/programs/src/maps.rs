@@ -74,6 +74,8 @@ pub struct Endpoint {
     pub copied: u32,
     /// Writes begun and not yet accounted for.
     pub writing: u32,
+    /// 1 if `read` counts from where the other end's `written` does.
+    pub aligned: u32,
     /// All of a DATA frame with END_STREAM was taken, and its end is to be told.
     pub ending: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
@@ -82,6 +84,7 @@ pub struct Endpoint {
     pub pending: u32,
     pub kernel_bytes: u32,
     pub user_bytes: u32,
+    pub zero: u32,
     pub kernel_from: u64,
     pub user_from: u64,
     pub head: Head,
@@ -239,11 +242,13 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     stream: 0,
     copied: 0,
     writing: 0,
+    aligned: 0,
     ending: 0,
     unparsed: 0,
     pending: 0,
     kernel_bytes: 0,
     user_bytes: 0,
+    zero: 0,
     kernel_from: 0,
     user_from: 0,
     head: NO_HEAD,

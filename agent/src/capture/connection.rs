@@ -1,0 +1,375 @@
+//! One watched connection: header blocks decoded, records of both ends brought together into calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, field, headers, opened, read};
+use spanlet_http2::frame::{FrameHeader, FrameType, flag};
+use spanlet_http2::{Decoder, EntryId, HeaderBlocks, HeaderList, Octets};
+
+use super::clock::Clock;
+use super::limits::{MAX_STREAMS, RESPONSE_READ_WITHIN_NS};
+use super::reads::{Point, Reached, Reads};
+use super::record::Record;
+use super::stream::Stream;
+use crate::call::{CallEvent, Peer, Socket};
+
+/// The HPACK state of one end's headers, and the frame that is being put together.
+#[derive(Debug)]
+struct Direction {
+    decoder: Decoder,
+    blocks: HeaderBlocks,
+    payload: Vec<u8>,
+    cut: bool,
+    /// Sequence number of the latest record.
+    sequence: u32,
+}
+
+/// A connection and its open calls.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    pub socket: Arc<Socket>,
+    directions: [Direction; 2],
+    /// Reads of what the client writes, and of what the server writes.
+    reads: [Reads; 2],
+    peers: [Peer; 2],
+    closed: [bool; 2],
+    streams: HashMap<u32, Stream>,
+    /// Which entry of the request headers' table `:path` referred to, by stream.
+    unnamed: HashMap<u32, EntryId>,
+    /// Calls that were not followed because too many were open.
+    pub streams_refused: u64,
+    /// Header blocks whose table state was lost.
+    pub tracks_lost: u64,
+    list: HeaderList,
+}
+
+/// Where a connection's calls go, and the clock to tell their times by.
+pub struct Sink<'a> {
+    pub clock: Clock,
+    pub tell: &'a mut dyn FnMut(CallEvent),
+    /// Finds the container that a process runs in.
+    pub container_of: &'a mut dyn FnMut(u32) -> Option<Arc<str>>,
+}
+
+// === impl Direction ===
+
+impl Direction {
+    fn new(old: bool) -> Self {
+        let decoder = if old { Decoder::late() } else { Decoder::new() };
+        Self { decoder, blocks: HeaderBlocks::new(), payload: Vec::new(), cut: false, sequence: 0 }
+    }
+
+    /// Records or bytes went by unseen: what the table holds is unknown from here on.
+    fn lose(&mut self) {
+        self.blocks.reset();
+        self.payload.clear();
+        self.cut = false;
+        self.decoder.restart_late();
+    }
+
+    /// Takes a part of a frame; with the last one of a block, decodes it into `list` and says so.
+    fn headers(&mut self, record: &Record<'_>, list: &mut HeaderList) -> Option<bool> {
+        let head = &record.head;
+        if head.note & headers::FRAME_BEGINS != 0 {
+            self.payload.clear();
+            self.cut = false;
+        }
+        self.payload.extend_from_slice(record.data);
+        self.cut |= head.captured < head.length;
+        if head.note & headers::FRAME_COMPLETE == 0 {
+            return None;
+        }
+        let continuation = head.note & headers::CONTINUATION != 0;
+        let header = FrameHeader {
+            length: self.payload.len() as u32,
+            frame_type: if continuation { FrameType::Continuation } else { FrameType::Headers },
+            flags: head.flags,
+            reserved: false,
+            stream_id: head.stream,
+        };
+        let Self { decoder, blocks, payload, .. } = self;
+        let decoded = match blocks.push(&header, payload) {
+            Ok(None) => return None,
+            Ok(Some(block)) => decoder.decode_into(&block.octets, list).is_ok(),
+            Err(_) => false,
+        };
+        let sound = decoded && !self.cut;
+        if !sound {
+            self.lose();
+        }
+        Some(sound)
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// A connection that was opened, or found.
+    pub fn new(id: u64, socket: Arc<Socket>, note: u32) -> Self {
+        let old = note & opened::OLD != 0;
+        Self {
+            id,
+            socket,
+            directions: [Direction::new(old), Direction::new(old)],
+            reads: [Reads::default(), Reads::default()],
+            peers: [Peer::default(), Peer::default()],
+            closed: [false; 2],
+            streams: HashMap::new(),
+            unnamed: HashMap::new(),
+            streams_refused: 0,
+            tracks_lost: 0,
+            list: HeaderList::default(),
+        }
+    }
+
+    /// The record that announced the connection counts as one of the client's.
+    pub fn opened(&mut self, head: &Head) {
+        self.directions[usize::from(CLIENT)].sequence = head.sequence;
+    }
+
+    /// Takes in one record. Says whether the connection is over.
+    pub fn record(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) -> bool {
+        let head = &record.head;
+        let end = usize::from(head.end != CLIENT);
+        self.used_by(end, head.process, sink);
+        match record.kind {
+            Kind::Read => {
+                self.read(end, head, sink);
+                return false;
+            }
+            Kind::Closed => return self.close(end, head, sink),
+            _ => self.check_sequence(end, head),
+        }
+        match record.kind {
+            Kind::Headers if head.end == CLIENT => self.request_headers(record, sink),
+            Kind::Headers => self.response_headers(record, sink),
+            Kind::Field => self.field(record, sink),
+            Kind::DataEnd if head.end == CLIENT => self.request_ends(head, sink),
+            Kind::DataEnd => self.response_ends(head, sink),
+            Kind::Streaming => self.streaming(head, sink),
+            Kind::Reset => self.reset(head, sink),
+            Kind::LostTrack => {
+                self.tracks_lost += 1;
+                self.directions[end].lose();
+                self.mark_lost();
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// The process at an end is looked up when it first shows, and when it is another than before.
+    fn used_by(&mut self, end: usize, process: u32, sink: &mut Sink<'_>) {
+        if process != 0 && self.peers[end].pid != Some(process) {
+            self.peers[end] = Peer { pid: Some(process), container_id: (sink.container_of)(process) };
+        }
+    }
+
+    /// A gap in an end's records: its table is no longer known, and the open calls may miss points.
+    fn check_sequence(&mut self, end: usize, head: &Head) {
+        let direction = &mut self.directions[end];
+        let gap = head.sequence != direction.sequence.wrapping_add(1);
+        direction.sequence = head.sequence;
+        if gap {
+            direction.lose();
+            self.tracks_lost += 1;
+            self.mark_lost();
+        }
+    }
+
+    fn mark_lost(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.call.lost_track = true;
+        }
+    }
+
+    fn request_headers(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
+        let mut list = std::mem::take(&mut self.list);
+        if let Some(sound) = self.directions[usize::from(CLIENT)].headers(record, &mut list) {
+            self.tracks_lost += u64::from(!sound);
+            self.begin(&record.head, &list, sink);
+        }
+        self.list = list;
+    }
+
+    fn begin(&mut self, head: &Head, list: &HeaderList, sink: &mut Sink<'_>) {
+        if self.streams.contains_key(&head.stream) {
+            return; // a second block of a request: trailers, which gRPC clients do not send
+        }
+        if self.streams.len() == MAX_STREAMS {
+            self.streams_refused += 1;
+            return;
+        }
+        let started_ns = sink.clock.unix_ns(head.begun_ns);
+        let mut stream = Stream::begin(self.id, head.stream, &self.socket, started_ns, list);
+        if let Some(Octets::Unknown(entry)) = list.value(b":path") {
+            self.unnamed.insert(head.stream, *entry);
+        }
+        stream.call.client = self.peers[0].clone();
+        self.streams.insert(head.stream, stream);
+        if head.flags & flag::END_STREAM != 0 {
+            self.request_ends(head, sink);
+        }
+    }
+
+    fn response_headers(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
+        let head = record.head;
+        let mut list = std::mem::take(&mut self.list);
+        if let Some(sound) = self.directions[usize::from(SERVER)].headers(record, &mut list) {
+            self.tracks_lost += u64::from(!sound);
+            let ends = head.flags & flag::END_STREAM != 0;
+            if let Some(stream) = self.streams.get_mut(&head.stream) {
+                let after_data = head.note & headers::AFTER_DATA != 0;
+                stream.response_headers(&list, sink.clock.unix_ns(head.begun_ns), ends, after_data);
+            }
+            if ends {
+                self.response_ends(&head, sink);
+            }
+        }
+        self.list = list;
+    }
+
+    fn field(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
+        let head = &record.head;
+        let Some(stream) = self.streams.get_mut(&head.stream) else { return };
+        if head.end != CLIENT {
+            stream.response_field(record.data);
+            return;
+        }
+        let has = |bit| head.note & bit != 0;
+        let cut = has(field::CUT);
+        stream.request_field(head.field, record.data, has(field::BEGINS), has(field::NESTED), cut);
+        // A plugin's request is told of when it is complete: its subject takes several fields.
+        if has(field::COMPLETE) && self.socket.kind == crate::call::SocketKind::Cri {
+            tell_started(stream, sink);
+        }
+    }
+
+    fn request_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&head.stream) else { return };
+        stream.call.points.request_written_ns = Some(sink.clock.unix_ns(head.time_ns));
+        tell_started(stream, sink);
+        if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
+            self.reached(reached, sink);
+        }
+    }
+
+    fn response_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&head.stream) else { return };
+        let time_ns = sink.clock.unix_ns(head.time_ns);
+        if stream.call.streaming {
+            stream.over_ns = Some(time_ns);
+            stream.call.ended_ns = time_ns;
+            self.finish(head.stream, sink);
+            return;
+        }
+        stream.response_written(time_ns);
+        if let Some(reached) = self.reads[1].wait(head.offset, head.stream, Point::ResponseRead) {
+            self.reached(reached, sink);
+        }
+    }
+
+    /// A second message: the phases are those of the first.
+    fn streaming(&mut self, head: &Head, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&head.stream) else { return };
+        stream.call.streaming = true;
+        let time_ns = sink.clock.unix_ns(head.time_ns);
+        let (direction, point) = if head.end == CLIENT {
+            stream.call.points.request_written_ns = Some(time_ns);
+            (0, Point::RequestRead)
+        } else {
+            stream.call.points.response_written_ns = Some(time_ns);
+            (1, Point::ResponseRead)
+        };
+        if let Some(reached) = self.reads[direction].wait(head.offset, head.stream, point) {
+            self.reached(reached, sink);
+        }
+    }
+
+    fn reset(&mut self, head: &Head, sink: &mut Sink<'_>) {
+        if let Some(stream) = self.streams.get_mut(&head.stream) {
+            stream.reset(head.note, sink.clock.unix_ns(head.time_ns));
+            self.finish(head.stream, sink);
+        }
+    }
+
+    /// What the other end wrote was handed to this one.
+    fn read(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) {
+        if head.note & read::ALIGNED == 0 {
+            return;
+        }
+        let mut all = Vec::new();
+        self.reads[1 - end].read(head.offset, head.sequence, head.time_ns, |reached| all.push(reached));
+        for reached in all {
+            self.reached(reached, sink);
+        }
+    }
+
+    fn reached(&mut self, reached: Reached, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&reached.stream) else { return };
+        stream.reached(reached.point, reached.time_ns.map(|time_ns| sink.clock.unix_ns(time_ns)));
+        if reached.point == Point::ResponseRead && stream.over_ns.is_some() {
+            self.finish(reached.stream, sink);
+        }
+    }
+
+    /// Over when both ends are closed, or the client's: then nobody reads any more.
+    fn close(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) -> bool {
+        self.closed[end] = true;
+        if !self.closed[0] {
+            return false;
+        }
+        self.abandon(sink.clock.unix_ns(head.time_ns), sink);
+        true
+    }
+
+    /// Ends every open call.
+    pub fn abandon(&mut self, time_ns: u64, sink: &mut Sink<'_>) {
+        let mut open: Vec<u32> = self.streams.keys().copied().collect();
+        open.sort_unstable();
+        for id in open {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.abandoned(time_ns);
+            }
+            self.finish(id, sink);
+        }
+    }
+
+    /// Finishes calls whose response nobody was seen to read.
+    pub fn tick(&mut self, now_unix_ns: u64, sink: &mut Sink<'_>) {
+        let late = |stream: &Stream| {
+            stream.over_ns.is_some_and(|over| over.saturating_add(RESPONSE_READ_WITHIN_NS) < now_unix_ns)
+        };
+        let over: Vec<u32> = self.streams.iter().filter(|(_, stream)| late(stream)).map(|(id, _)| *id).collect();
+        for id in over {
+            self.finish(id, sink);
+        }
+    }
+
+    /// A joined span told the method of a call whose `:path` is older than the attach: the entry has a name now.
+    pub fn learn(&mut self, stream: u32, method: &Arc<str>) {
+        if let Some(open) = self.streams.get_mut(&stream) {
+            open.learn(method);
+        }
+        if let Some(entry) = self.unnamed.remove(&stream) {
+            let path = format!("/{method}");
+            self.directions[usize::from(CLIENT)].decoder.learn(entry, b":path", path.as_bytes());
+        }
+    }
+
+    fn finish(&mut self, id: u32, sink: &mut Sink<'_>) {
+        let Some(mut stream) = self.streams.remove(&id) else { return };
+        stream.call.client = self.peers[0].clone();
+        stream.call.server = self.peers[1].clone();
+        (sink.tell)(CallEvent::Finished(Box::new(stream.call)));
+    }
+}
+
+fn tell_started(stream: &mut Stream, sink: &mut Sink<'_>) {
+    if !stream.told {
+        stream.told = true;
+        (sink.tell)(CallEvent::Started(Box::new(stream.call.clone())));
+    }
+}

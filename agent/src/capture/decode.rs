@@ -1,0 +1,85 @@
+//! From ring records to calls: every watched connection by its id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spanlet_abi::event::{Head, Kind};
+
+use super::clock::Clock;
+use super::connection::{Connection, Sink};
+use super::limits::MAX_CONNECTIONS;
+use super::process::Containers;
+use super::record::Record;
+use crate::call::{CallEvent, Socket, SocketKind};
+
+/// The state of all connections.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    connections: HashMap<u64, Connection>,
+    containers: Containers,
+    /// Records of connections that are not known: not announced, or too many.
+    pub strays: u64,
+    /// Connections not followed because too many were open.
+    pub connections_refused: u64,
+}
+
+impl Decoder {
+    /// Takes in one record and tells of the calls that it starts or finishes.
+    pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+        if record.kind == Kind::Opened {
+            self.open(record);
+            return;
+        }
+        let id = record.head.connection;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            self.strays += 1;
+            return;
+        };
+        let containers = &mut self.containers;
+        let mut sink = Sink { clock, tell, container_of: &mut |process| containers.of_process(process) };
+        if connection.record(record, &mut sink) {
+            self.connections.remove(&id);
+        }
+    }
+
+    /// Announces a connection. A second time when its client's path is known better than the listener's.
+    fn open(&mut self, record: &Record<'_>) {
+        let Head { connection: id, field: kind, note, .. } = record.head;
+        let Some(socket) = socket(kind, record.data) else {
+            self.strays += 1;
+            return;
+        };
+        if let Some(known) = self.connections.get_mut(&id) {
+            known.socket = socket;
+            known.opened(&record.head);
+            return;
+        }
+        if self.connections.len() == MAX_CONNECTIONS {
+            self.connections_refused += 1;
+            return;
+        }
+        let mut connection = Connection::new(id, socket, note);
+        connection.opened(&record.head);
+        self.connections.insert(id, connection);
+    }
+
+    /// Called every second or so.
+    pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+        for connection in self.connections.values_mut() {
+            connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        }
+    }
+
+    /// A joined span told the method of a call.
+    pub fn learn(&mut self, connection: u64, stream: u32, method: &Arc<str>) {
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.learn(stream, method);
+        }
+    }
+}
+
+fn socket(kind: u32, path: &[u8]) -> Option<Arc<Socket>> {
+    let kind = *SocketKind::ALL.get((kind as usize).checked_sub(1)?)?;
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(Arc::new(Socket { kind, path: String::from_utf8_lossy(path).into_owned() }))
+}

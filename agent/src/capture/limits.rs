@@ -1,0 +1,22 @@
+//! The caps of capture's user side, each with its reason.
+
+/// Connections followed at once; the kernel side knows as many.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// Open calls of one connection. gRPC servers of the node allow any number; a node under churn has a few dozen.
+pub const MAX_STREAMS: usize = 4096;
+
+/// Fields of one request kept: a CSI request has at most a handful of paths, a DRA request three a claim.
+pub const MAX_FIELDS: usize = 64;
+
+/// Reads remembered for writes that are told of later: in tracepoint mode a read may return before the write that fed it does.
+pub const MAX_READS: usize = 256;
+
+/// Points that wait for a read.
+pub const MAX_WAITING: usize = 8192;
+
+/// How long a finished call may wait for its response to be read.
+pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
+
+/// Commands to the capture thread that may wait.
+pub const COMMAND_QUEUE: usize = 16;

@@ -1,0 +1,121 @@
+//! Asks the running kernel what it can do, and attaches by the plan: the first mode that loads and links is taken.
+
+use super::attach::{self, Attached, Setup};
+use super::identity::Identity;
+use super::ladder::{self, Features, Plan, Preemption};
+use super::layout::{self, FUNCTIONS, LayoutReport};
+use super::paths::{self, PathError};
+use super::Mode;
+use crate::config;
+
+/// Nothing could be attached; the reasons say why, one sentence each.
+#[derive(Debug, thiserror::Error)]
+#[error("no kernel probes: {}", reasons.join("; "))]
+pub struct NoProbes {
+    pub reasons: Vec<String>,
+}
+
+/// What was attached, and why that.
+#[derive(Debug)]
+pub struct Outcome {
+    pub attached: Attached,
+    pub reasons: Vec<String>,
+}
+
+/// Attaches what the configuration asks for and the kernel has.
+///
+/// # Errors
+/// The reasons why nothing could be attached.
+pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
+    let failed = |reason: String| NoProbes { reasons: vec![reason] };
+    if config.mode == config::CaptureMode::Off {
+        return Err(failed("capture.mode is off".to_owned()));
+    }
+    let report = layout::of_running_kernel().map_err(|error| failed(chain(&error)))?;
+    give_memory_back();
+    let identity = Identity::of_this_process().map_err(|error| failed(format!("reading /proc/self/ns: {error}")))?;
+    let paths = paths::watched(&config.sockets).map_err(|error: PathError| failed(error.to_string()))?;
+    let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report));
+    let setup = Setup { layout: &report.layout, identity, paths: &paths, ring_bytes: config.ring_bytes };
+    for mode in modes {
+        match attach::attach(mode, &setup) {
+            Ok(attached) => {
+                reasons.push(format!("{} attached", mode.label()));
+                give_memory_back();
+                return Ok(Outcome { attached, reasons });
+            }
+            Err(error) => reasons.push(refusal(mode, &error)),
+        }
+    }
+    Err(NoProbes { reasons })
+}
+
+fn features(report: &LayoutReport) -> Features {
+    Features {
+        preemption: preemption(),
+        functions_missing: FUNCTIONS.into_iter().filter(|name| !report.functions.contains(name)).collect(),
+        fields_missing: report.missing.clone(),
+    }
+}
+
+/// `uname -v` names PREEMPT only for kernels that can preempt, or that choose at boot.
+fn preemption() -> Preemption {
+    let version = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
+    preemption_of(&version)
+}
+
+fn preemption_of(version: &str) -> Preemption {
+    if version.is_empty() || version.contains("PREEMPT_DYNAMIC") {
+        Preemption::Unknown
+    } else if version.contains("PREEMPT") {
+        Preemption::Yes
+    } else {
+        Preemption::No
+    }
+}
+
+/// One line, with what the administrator can do where the kernel only says "not permitted".
+fn refusal(mode: Mode, error: &attach::AttachError) -> String {
+    let text = chain(error);
+    let first = text.lines().next().unwrap_or_default();
+    let hint = if text.contains("Operation not permitted") {
+        " (needs CAP_BPF and CAP_PERFMON, and no lockdown that forbids it)"
+    } else {
+        ""
+    };
+    format!("{}: {first}{hint}", mode.label())
+}
+
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// The kernel's types take some 60 MB to read: the allocator keeps freed pages unless asked.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no arguments but how much to keep; thread-safe (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_version_tells_whether_it_preempts() {
+        assert_eq!(preemption_of("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1-1"), Preemption::Unknown);
+        assert_eq!(preemption_of("#1 SMP PREEMPT Mon"), Preemption::Yes);
+        assert_eq!(preemption_of("#1 SMP Debian 5.10.1-1"), Preemption::No);
+        assert_eq!(preemption_of(""), Preemption::Unknown);
+    }
+}

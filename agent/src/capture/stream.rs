@@ -1,0 +1,192 @@
+//! One gRPC call while it runs.
+//!
+//! ```text
+//!   request headers ─► fields, end of the request ─► response headers ─► trailers ─► response read
+//!   └──── Started as soon as the subject is known ────┘                              └─ Finished
+//!                         RST_STREAM, a closed connection: Finished at once
+//! ```
+
+use std::sync::Arc;
+
+use spanlet_http2::{HeaderList, grpc_timeout};
+
+use super::limits::MAX_FIELDS;
+use super::reads::Point;
+use super::subject::{self, Field};
+use crate::call::{Call, Naming, Peer, Points, Socket, Status, StatusSource, Traceparent};
+
+/// gRPC status codes used here (grpc `status.md`).
+pub mod code {
+    pub const OK: u8 = 0;
+    pub const CANCELLED: u8 = 1;
+    pub const UNKNOWN: u8 = 2;
+    pub const DEADLINE_EXCEEDED: u8 = 4;
+    pub const PERMISSION_DENIED: u8 = 7;
+    pub const RESOURCE_EXHAUSTED: u8 = 8;
+    pub const INTERNAL: u8 = 13;
+    pub const UNAVAILABLE: u8 = 14;
+}
+
+/// A call and what is not part of it.
+#[derive(Debug)]
+pub struct Stream {
+    pub call: Call,
+    fields: Vec<Field>,
+    response_id: Option<String>,
+    /// [`crate::call::CallEvent::Started`] was told.
+    pub told: bool,
+    /// The response's headers came.
+    response_headers: bool,
+    /// When the last byte of the response was written; the call only waits for it to be read.
+    pub over_ns: Option<u64>,
+}
+
+/// A value whose name is known from the wire, or, where the name is older than the attach, from its shape.
+fn header<'a>(list: &'a HeaderList, name: &[u8]) -> Option<&'a [u8]> {
+    list.value(name).and_then(|value| value.known())
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// A call that began with these request headers.
+    pub fn begin(connection: u64, stream: u32, socket: &Arc<Socket>, started_ns: u64, headers: &HeaderList) -> Self {
+        let method = header(headers, b":path").and_then(|path| std::str::from_utf8(path).ok());
+        let method: Option<Arc<str>> = method.map(|path| Arc::from(path.strip_prefix('/').unwrap_or(path)));
+        let call = Call {
+            connection,
+            stream,
+            socket: Arc::clone(socket),
+            naming: if method.is_some() { Naming::Wire } else { Naming::Unknown },
+            method,
+            traceparent: traceparent(headers),
+            status: None,
+            lost_track: false,
+            streaming: false,
+            started_ns,
+            ended_ns: started_ns,
+            points: Points::default(),
+            timeout_ns: header(headers, b"grpc-timeout").and_then(grpc_timeout::parse),
+            subject: crate::call::Subject::Unknown,
+            response_id: None,
+            client: Peer::default(),
+            server: Peer::default(),
+            owner: None,
+        };
+        Self { call, fields: Vec::new(), response_id: None, told: false, response_headers: false, over_ns: None }
+    }
+
+    /// A part of a field of the request.
+    pub fn request_field(&mut self, number: u32, part: &[u8], begins: bool, nested: bool, cut: bool) {
+        if begins && self.fields.len() < MAX_FIELDS {
+            self.fields.push(Field { number, nested, cut, bytes: part.to_vec() });
+        } else if let Some(last) = self.fields.last_mut().filter(|last| !begins && last.number == number) {
+            last.bytes.extend_from_slice(part);
+            last.cut |= cut;
+        }
+        self.settle_subject();
+    }
+
+    /// The method is known now.
+    pub fn learn(&mut self, method: &Arc<str>) {
+        if self.call.method.is_none() {
+            self.call.method = Some(Arc::clone(method));
+            self.call.naming = Naming::Learned;
+            self.settle_subject();
+            self.settle_response_id();
+        }
+    }
+
+    fn settle_subject(&mut self) {
+        self.call.subject = subject::of(self.call.socket.kind, self.call.method.as_deref(), &self.fields);
+    }
+
+    /// An id that the server answered with. It is kept only where the method says that it is one.
+    pub fn response_field(&mut self, bytes: &[u8]) {
+        self.response_id = String::from_utf8(bytes.to_vec()).ok();
+        self.settle_response_id();
+    }
+
+    fn settle_response_id(&mut self) {
+        let id = self.response_id.take();
+        if self.call.method.as_deref().is_some_and(|m| m.ends_with("/RunPodSandbox") || m.ends_with("/CreateContainer")) {
+            self.call.response_id = id;
+        }
+    }
+
+    /// A header block of the server: the first of several, the trailers, or the only one.
+    pub fn response_headers(&mut self, headers: &HeaderList, begun_ns: u64, ends: bool, after_data: bool) {
+        if self.call.points.response_started_ns.is_none() {
+            self.call.points.response_started_ns = Some(begun_ns);
+        }
+        if ends {
+            let shape = if after_data || self.response_headers { code::OK } else { code::UNKNOWN };
+            let status = header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+            self.call.status = Some(match status {
+                Some(code) => Status { code, source: StatusSource::Wire },
+                None => Status { code: shape, source: StatusSource::Shape },
+            });
+        }
+        self.response_headers = true;
+    }
+
+    /// The response's last byte was written.
+    pub fn response_written(&mut self, time_ns: u64) {
+        self.call.points.response_written_ns = Some(time_ns);
+        self.call.ended_ns = time_ns;
+        self.over_ns = Some(time_ns);
+    }
+
+    /// A point was reached by a read.
+    pub fn reached(&mut self, point: Point, time_ns: Option<u64>) {
+        match point {
+            Point::RequestRead => self.call.points.request_read_ns = time_ns,
+            Point::ResponseRead => {
+                self.call.points.response_read_ns = time_ns;
+                if !self.call.streaming {
+                    self.call.ended_ns = time_ns.unwrap_or(self.call.ended_ns);
+                }
+            }
+        }
+    }
+
+    /// RST_STREAM, by either end. gRPC's mapping of error codes (grpc `PROTOCOL-HTTP2.md`, "Errors"); a cancelled call that
+    /// has outlived its deadline has exceeded it: then neither end writes a status.
+    pub fn reset(&mut self, error: u32, time_ns: u64) {
+        let expired = self.call.timeout_ns.is_some_and(|timeout| time_ns >= self.call.started_ns.saturating_add(timeout));
+        let code = match error {
+            // CANCEL
+            8 if expired => code::DEADLINE_EXCEEDED,
+            8 => code::CANCELLED,
+            // REFUSED_STREAM
+            7 => code::UNAVAILABLE,
+            // ENHANCE_YOUR_CALM, INADEQUATE_SECURITY
+            11 => code::RESOURCE_EXHAUSTED,
+            12 => code::PERMISSION_DENIED,
+            _ => code::INTERNAL,
+        };
+        self.end(code, time_ns);
+    }
+
+    /// The connection was closed under the call.
+    pub fn abandoned(&mut self, time_ns: u64) {
+        self.end(code::UNAVAILABLE, time_ns);
+    }
+
+    /// A status that was on the wire stays.
+    fn end(&mut self, code: u8, time_ns: u64) {
+        if self.call.status.is_none() {
+            self.call.status = Some(Status { code, source: StatusSource::Inferred });
+            self.call.ended_ns = time_ns.max(self.call.started_ns);
+        }
+    }
+}
+
+/// The `traceparent` header; a late joiner never sees its name again, but no other header has its shape.
+fn traceparent(headers: &HeaderList) -> Option<Traceparent> {
+    if let Some(value) = header(headers, b"traceparent") {
+        return Traceparent::parse(value);
+    }
+    let unnamed = headers.fields().iter().filter(|field| field.name.known().is_none());
+    unnamed.filter_map(|field| field.value.known()).find_map(Traceparent::parse)
+}

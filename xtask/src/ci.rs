@@ -1,0 +1,10 @@
+//! `cargo xtask ci`: what a change must pass.
+
+use anyhow::Result;
+
+use crate::{lint, test};
+
+pub(crate) fn run() -> Result<()> {
+    lint::run()?;
+    test::run(&test::Arguments::default())
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask lint`: format, lints, architecture, licences and bans.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::setup::{self, Need, Ready, Toolchain};
+use crate::{arch, build, sh};
+
+/// Where `cargo deny` takes known vulnerabilities from.
+const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
+/// Seconds after which the advisories count as out of reach.
+const ADVISORIES_TIMEOUT: &str = "20";
+
+pub(crate) fn run() -> Result<()> {
+    let ready = setup::ensure(&[Need::KernelPrograms, Need::Lint])?;
+    format()?;
+    arch::run()?;
+    build::kernel_programs(ready)?;
+    clippy(ready)?;
+    deny()
+}
+
+fn format() -> Result<()> {
+    sh::step("Checking the format", sh::cargo().args(["fmt", "--all", "--", "--check"]))?;
+    let mut programs = sh::cargo();
+    programs.current_dir(build::programs_dir()).args(["fmt", "--", "--check"]);
+    sh::step("Checking the format of the kernel programs", &mut programs)?;
+    Ok(())
+}
+
+fn clippy(ready: Ready) -> Result<()> {
+    let mut workspace = sh::cargo();
+    workspace.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    sh::step("Running clippy", &mut workspace)?;
+    let mut programs = build::programs_cargo(ready);
+    match ready.toolchain {
+        Toolchain::Debian => {
+            // What `cargo clippy` does, with the clippy that belongs to the compiler for BPF.
+            programs.arg("check").env("RUSTC_WORKSPACE_WRAPPER", "/usr/bin/clippy-driver");
+            programs.env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+        }
+        Toolchain::Nightly => {
+            programs.args(["rustc", "--release"]);
+        }
+    }
+    programs.arg("--locked").args(build::target_arguments(ready));
+    if ready.toolchain == Toolchain::Nightly {
+        programs.args(["--", "--deny", "warnings"]);
+    }
+    sh::step("Linting the kernel programs", &mut programs)?;
+    Ok(())
+}
+
+fn deny() -> Result<()> {
+    let mut checks = vec!["licenses", "bans", "sources"];
+    if advisories_in_reach() {
+        checks.push("advisories");
+    } else {
+        sh::note(&format!("skipped: known vulnerabilities, as {ADVISORIES} is out of reach"));
+    }
+    for (whose, folder) in [("the workspace", sh::root()), ("the kernel programs", build::programs_dir())] {
+        let mut deny = setup::with_tools(Command::new("cargo-deny"));
+        deny.current_dir(folder).arg("--locked").arg("--config").arg(sh::root().join("deny.toml"));
+        deny.arg("check").args(&checks);
+        sh::step(&format!("Checking {} of {whose}", checks.join(", ")), &mut deny)?;
+    }
+    Ok(())
+}
+
+fn advisories_in_reach() -> bool {
+    let ask = ["GIT_TERMINAL_PROMPT=0", "timeout", ADVISORIES_TIMEOUT, "git", "ls-remote", ADVISORIES, "HEAD"];
+    sh::probe("env", &ask).is_some()
+}
