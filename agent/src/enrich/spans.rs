@@ -77,6 +77,11 @@ impl Enricher {
                 _ => {}
             }
         }
+        // A container whose sandbox was told by a later span of the request.
+        for told in all.iter_mut().filter(|told| told.pod.is_none() && told.evidence.sandbox_id.is_some()) {
+            let trace_id = request.span(told.span).trace_id();
+            told.pod = self.learn_evidence(trace_id, &told.evidence);
+        }
         all
     }
 
@@ -192,7 +197,7 @@ impl Enricher {
                 _ => None,
             });
             let Some(owner) = own.and_then(|own| self.store.owner(own)) else { continue };
-            if call.is_none() && self.store.trace_pod(&span.trace_id()).is_none() {
+            if call.is_none() && !self.store.traces.is_settled(&span.trace_id()) {
                 self.tell_relatives(&span, &owner);
             }
             owners[index] = Some(owner);
