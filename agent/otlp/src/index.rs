@@ -356,7 +356,8 @@ fn id_offset<const LEN: usize>(body: Body) -> u32 {
     if body.len() == LEN { offset(body.start) } else { 0 }
 }
 
-/// An enum is an int32 on the wire (higher bits are dropped); values that OTLP does not have read as 0, "unspecified".
+/// An enum is an int32 on the wire (higher bits are dropped). What is far from any value that OTLP has reads as 0, which
+/// stands for "unspecified" and "unset".
 fn enum_value(varint: u64) -> u8 {
     u8::try_from(varint as i32).unwrap_or(0)
 }
@@ -388,4 +389,4 @@ const SPAN_DEPTH: usize = 3;
 const USUAL_SPAN_BYTES: usize = 512;
 
 const _: () = assert!(size_of::<SpanEntry>() <= 64);
-const _: () = assert!(MAX_ENTRIES <= u32::MAX as usize && MAX_REQUEST_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_ENTRIES <= MAX_REQUEST_BYTES && MAX_REQUEST_BYTES <= u32::MAX as usize);

@@ -120,7 +120,7 @@ impl Message {
 /// Checks a field that holds a `KeyValue`, of a message that lies in `depth` messages.
 #[inline]
 pub(crate) fn check_attribute(reader: &Reader<'_>, field: &Field, depth: usize) -> Result<(), ParseError> {
-    if depth < USUAL_NESTING && is_usual_attribute(reader.slice(field.body)) {
+    if depth < USUAL_NESTING && usual_attribute(reader.slice(field.body)).is_some() {
         return Ok(());
     }
     KEY_VALUE.check_nested(reader, field, depth)
@@ -200,18 +200,33 @@ static ARRAY_VALUE: Message = Message { name: "ArrayValue", fields: &[Unknown, T
 
 static KEY_VALUE_LIST: Message = Message { name: "KeyValueList", fields: &[Unknown, Attribute] };
 
-/// Whether this is a `KeyValue` as all SDKs write most of them, and therefore well-formed: the key, then a string, a truth
-/// value or a small integer, all lengths below 128. Others take the long way.
+/// The key and the value of a `KeyValue` that is written as all SDKs write most of them, and is therefore well-formed: the
+/// key, then a string, a truth value or a small integer, all lengths below 128. Others take the long way.
 #[inline]
-fn is_usual_attribute(bytes: &[u8]) -> bool {
-    let [KEY_TAG, key_len @ ..0x80, rest @ ..] = bytes else { return false };
-    let Some([VALUE_TAG, value_len @ ..0x80, value @ ..]) = rest.get(usize::from(*key_len)..) else { return false };
-    usize::from(*value_len) == value.len()
-        && match value {
-            [STRING_TAG, len @ ..0x80, string @ ..] => usize::from(*len) == string.len(),
-            [BOOL_TAG | INT_TAG, ..0x80] => true,
-            _ => false,
+pub(crate) fn usual_attribute(bytes: &[u8]) -> Option<(&[u8], UsualValue<'_>)> {
+    let [KEY_TAG, key_len @ ..0x80, rest @ ..] = bytes else { return None };
+    let (key, [VALUE_TAG, value_len @ ..0x80, value @ ..]) = rest.split_at_checked(usize::from(*key_len))? else {
+        return None;
+    };
+    if usize::from(*value_len) != value.len() {
+        return None;
+    }
+    match value {
+        [STRING_TAG, len @ ..0x80, string @ ..] if usize::from(*len) == string.len() => {
+            Some((key, UsualValue::Str(string)))
         }
+        [BOOL_TAG, bool @ ..0x80] => Some((key, UsualValue::Bool(*bool != 0))),
+        [INT_TAG, int @ ..0x80] => Some((key, UsualValue::Int(*int))),
+        _ => None,
+    }
+}
+
+/// The value of a [`usual_attribute`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum UsualValue<'a> {
+    Str(&'a [u8]),
+    Bool(bool),
+    Int(u8),
 }
 
 const KEY_TAG: u8 = tag::KEY_VALUE_KEY as u8;

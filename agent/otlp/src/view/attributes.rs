@@ -1,7 +1,7 @@
 //! Reads attributes (`KeyValue`, `AnyValue`).
 
 use super::text;
-use crate::schema::tag;
+use crate::schema::{UsualValue, tag, usual_attribute};
 use crate::wire::{Body, Reader};
 
 /// The value of an attribute.
@@ -26,9 +26,9 @@ pub enum Value<'a> {
 pub struct Attributes<'a> {
     /// Inside the message whose attributes are read.
     fields: Reader<'a>,
-    /// Field number of the attributes.
+    /// Tag of the attributes.
     attributes: u32,
-    /// Where further messages of the same kind may follow, and their field number.
+    /// Where further messages of the same kind may follow, and their tag.
     messages: Option<(Reader<'a>, u32)>,
 }
 
@@ -50,13 +50,16 @@ impl<'a> Attributes<'a> {
     pub(super) fn find_key(mut self, key: &str) -> Option<Value<'a>> {
         loop {
             let attribute = self.next_attribute()?;
-            if key_of(attribute) == key.as_bytes() {
-                return Some(value_of(attribute));
+            match usual_attribute(attribute.rest()) {
+                Some((usual_key, value)) if usual_key == key.as_bytes() => return Some(value_of_usual(value)),
+                None if key_of(attribute) == key.as_bytes() => return Some(value_of(attribute)),
+                _ => {}
             }
         }
     }
 
     /// The next `KeyValue`.
+    #[inline]
     fn next_attribute(&mut self) -> Option<Reader<'a>> {
         loop {
             if let Some(field) = self.fields.next_tagged(self.attributes) {
@@ -72,9 +75,13 @@ impl<'a> Attributes<'a> {
 impl<'a> Iterator for Attributes<'a> {
     type Item = (&'a str, Value<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let attribute = self.next_attribute()?;
-        Some((text(key_of(attribute)), value_of(attribute)))
+        Some(match usual_attribute(attribute.rest()) {
+            Some((key, value)) => (text(key), value_of_usual(value)),
+            None => (text(key_of(attribute)), value_of(attribute)),
+        })
     }
 }
 
@@ -101,6 +108,7 @@ impl<'a> Value<'a> {
 }
 
 /// The key of a `KeyValue`: the last one given.
+#[cold]
 fn key_of(mut attribute: Reader<'_>) -> &[u8] {
     let mut key: &[u8] = &[];
     while let Some(field) = attribute.next_tagged(tag::KEY_VALUE_KEY) {
@@ -109,22 +117,39 @@ fn key_of(mut attribute: Reader<'_>) -> &[u8] {
     key
 }
 
+#[inline]
+fn value_of_usual(value: UsualValue<'_>) -> Value<'_> {
+    match value {
+        UsualValue::Str(string) => Value::Str(text(string)),
+        UsualValue::Bool(bool) => Value::Bool(bool),
+        UsualValue::Int(int) => Value::Int(i64::from(int)),
+    }
+}
+
 /// The value of a `KeyValue`: of its `AnyValue`s, the last member of the oneof that was set.
+#[cold]
 fn value_of(mut attribute: Reader<'_>) -> Value<'_> {
     let mut value = Value::Other(&[]);
     while let Some(field) = attribute.next_tagged(tag::KEY_VALUE_VALUE) {
-        let mut members = attribute.nested(field.body);
-        while let Some(member) = members.next_checked() {
-            value = match member.tag {
-                tag::ANY_STRING => Value::Str(text(attribute.slice(member.body))),
-                tag::ANY_BOOL => Value::Bool(member.value != 0),
-                tag::ANY_INT => Value::Int(member.value.cast_signed()),
-                tag::ANY_DOUBLE => Value::Double(f64::from_bits(member.value)),
-                tag::ANY_BYTES => Value::Bytes(attribute.slice(member.body)),
-                tag::ANY_ARRAY | tag::ANY_KVLIST | tag::ANY_STRING_INDEX => Value::Other(attribute.slice(field.body)),
-                _ => value,
-            };
-        }
+        value = last_member(attribute.nested(field.body)).unwrap_or(value);
+    }
+    value
+}
+
+/// The value of an `AnyValue`: the last member of the oneof that was set.
+fn last_member(any_value: Reader<'_>) -> Option<Value<'_>> {
+    let mut members = any_value;
+    let mut value = None;
+    while let Some(member) = members.next_checked() {
+        value = Some(match member.tag {
+            tag::ANY_STRING => Value::Str(text(members.slice(member.body))),
+            tag::ANY_BOOL => Value::Bool(member.value != 0),
+            tag::ANY_INT => Value::Int(member.value.cast_signed()),
+            tag::ANY_DOUBLE => Value::Double(f64::from_bits(member.value)),
+            tag::ANY_BYTES => Value::Bytes(members.slice(member.body)),
+            tag::ANY_ARRAY | tag::ANY_KVLIST | tag::ANY_STRING_INDEX => Value::Other(any_value.rest()),
+            _ => continue,
+        });
     }
     value
 }

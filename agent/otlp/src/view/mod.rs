@@ -91,7 +91,7 @@ impl<'a> Span<'a> {
         text(self.request.slice(self.request.scopes[self.entry.scope as usize].name))
     }
 
-    /// `Status.code`: 0 unset, 1 ok, 2 error.
+    /// `Status.code`: 0 unset or absent, 1 ok, 2 error.
     pub fn status_code(&self) -> u8 {
         self.entry.status_code
     }

@@ -53,6 +53,12 @@ impl<'a> Reader<'a> {
         Self::new(self.bytes, body)
     }
 
+    /// What of the message has not been read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
     /// The content of a field of this reader's message.
     pub(crate) fn slice(&self, body: Body) -> &'a [u8] {
         self.bytes.get(body.start..body.end).unwrap_or_default()

@@ -1,4 +1,5 @@
 //! Recorded requests of a real node.
+#![allow(dead_code, unreachable_pub, reason = "shared by tests and benches")]
 
 use std::path::Path;
 
