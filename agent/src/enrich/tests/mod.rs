@@ -105,6 +105,14 @@ impl Node {
         service: &str,
         spans: [(Span, Option<Call>); N],
     ) -> Vec<(Span, Option<Owner>)> {
+        self.pass_with_resource(service, spans.into()).1
+    }
+
+    fn pass_with_resource(
+        &mut self,
+        service: &str,
+        spans: Vec<(Span, Option<Call>)>,
+    ) -> (Resource, Vec<(Span, Option<Owner>)>) {
         let (spans, calls): (Vec<Span>, Vec<Option<Call>>) = spans.into_iter().unzip();
         let resource = Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() };
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
@@ -113,8 +121,10 @@ impl Node {
         let mut batch = Batch::new(batch::Source::Grpc, TraceRequest::parse(request.into()).unwrap());
         batch.calls = calls.into_iter().map(|call| call.map(Arc::new)).collect();
         self.enricher.batch(&mut batch);
-        let after = ExportTraceServiceRequest::decode(batch.request.encode(&batch.additions)).unwrap();
-        after.resource_spans[0].scope_spans[0].spans.iter().cloned().zip(batch.owners).collect()
+        let mut after = ExportTraceServiceRequest::decode(batch.request.encode(&batch.additions)).unwrap();
+        let mut after = after.resource_spans.remove(0);
+        let spans = after.scope_spans.remove(0).spans.into_iter().zip(batch.owners);
+        (after.resource.unwrap(), spans.collect())
     }
 }
 
@@ -216,9 +226,17 @@ fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
-/// The values of all attributes with this key.
+/// The values of all attributes of a span with this key.
 fn values(span: &Span, key: &str) -> Vec<String> {
-    let matching = span.attributes.iter().filter(|attribute| attribute.key == key);
+    values_in(&span.attributes, key)
+}
+
+fn value_of(attributes: &[KeyValue], key: &str) -> Option<String> {
+    values_in(attributes, key).pop()
+}
+
+fn values_in(attributes: &[KeyValue], key: &str) -> Vec<String> {
+    let matching = attributes.iter().filter(|attribute| attribute.key == key);
     matching
         .filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
             any_value::Value::StringValue(value) => Some(value.clone()),

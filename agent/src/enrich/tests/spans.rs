@@ -264,3 +264,23 @@ fn workload_attributes_follow_the_pod() {
     assert_eq!(values(&passed[0].0, "k8s.deployment.name"), ["web"]);
     assert_eq!(values(&passed[0].0, "k8s.pod.label.app"), ["mine"]);
 }
+
+#[test]
+fn shims_share_a_service_name_if_the_user_asks() {
+    let shim = format!("containerd-shim-{}", id("web", "sandbox"));
+    let resource_of = |shim_service: config::ShimService, service: &str| {
+        let mut node = Node::with(config::Enrich { shim_service, ..config::Enrich::default() });
+        node.start_pod(1, "web");
+        let start = new_span(9, 2, 1, span::SpanKind::Server, "containerd.task.v3.Task/Start");
+        let (resource, passed) = node.pass_with_resource(service, vec![(start, None)]);
+        assert_eq!(pods(&passed), [(service == shim).then_some("web")]);
+        let names = resource.attributes.iter().map(|attribute| attribute.key.clone());
+        let values = ["service.name", "service.instance.id"].map(|key| value_of(&resource.attributes, key));
+        (names.filter(|key| key == "service.name").count(), values)
+    };
+    let kept = (1, [Some(shim.clone()), None]);
+    assert_eq!(resource_of(config::ShimService::Keep, &shim), kept);
+    let collapsed = (1, [Some("containerd-shim".to_owned()), Some(shim.clone())]);
+    assert_eq!(resource_of(config::ShimService::Collapse, &shim), collapsed);
+    assert_eq!(resource_of(config::ShimService::Collapse, "containerd"), (1, [Some("containerd".to_owned()), None]));
+}
