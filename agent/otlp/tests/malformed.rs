@@ -43,6 +43,25 @@ proptest! {
     }
 }
 
+/// Usual attributes are told by a few of their bytes; no change to any byte may pass for one.
+#[test]
+fn every_change_of_one_byte_of_attributes() {
+    let request = b"\x0a\x2b\x12\x29\x12\x27\
+        \x4a\x08\x0a\x01k\x12\x03\x0a\x01v\
+        \x4a\x07\x0a\x01b\x12\x02\x10\x01\
+        \x4a\x08\x0a\x02in\x12\x02\x18\x07\
+        \x4a\x08\x0a\x01l\x12\x03\x18\x80\x01";
+    let request = &request[..];
+    assert_eq!(TraceRequest::parse(Bytes::from_static(request)).unwrap().span(0).attributes().count(), 4);
+    for at in 0..request.len() {
+        for value in 0..=u8::MAX {
+            let mut changed = request.to_vec();
+            changed[at] = value;
+            check(&Bytes::from(changed));
+        }
+    }
+}
+
 #[test]
 fn errors_say_what_and_where() {
     let cases: [(&[u8], &str, usize, Fault); 14] = [
