@@ -43,6 +43,40 @@ proptest! {
     }
 }
 
+/// Usual attributes are told by a few of their bytes; no change to any byte may pass for one.
+#[test]
+fn every_change_of_one_byte_of_attributes() {
+    let request = b"\x0a\x2b\x12\x29\x12\x27\
+        \x4a\x08\x0a\x01k\x12\x03\x0a\x01v\
+        \x4a\x07\x0a\x01b\x12\x02\x10\x01\
+        \x4a\x08\x0a\x02in\x12\x02\x18\x07\
+        \x4a\x08\x0a\x01l\x12\x03\x18\x80\x01";
+    let request = &request[..];
+    assert_eq!(TraceRequest::parse(Bytes::from_static(request)).unwrap().span(0).attributes().count(), 4);
+    for at in 0..request.len() {
+        for value in 0..=u8::MAX {
+            let mut changed = request.to_vec();
+            changed[at] = value;
+            check(&Bytes::from(changed));
+        }
+    }
+}
+
+/// The first of the two bytes of a length prefix may equal the length of what follows.
+#[test]
+fn long_length_prefixes_that_look_like_short_ones() {
+    for len in 0..=u8::MAX {
+        let content = vec![b'a'; usize::from(len)];
+        for string_prefix in [0x0a, 0x12] {
+            let any_value = [&[string_prefix, len][..], &content].concat();
+            for value_len in [any_value.len() as u8, len] {
+                let key_value = [&[0x0a, 1, b'k', 0x12, value_len][..], &any_value].concat();
+                check(&Bytes::from([1, 2, 2, 9].iter().rev().fold(key_value, |body, number| field(*number, &body))));
+            }
+        }
+    }
+}
+
 #[test]
 fn errors_say_what_and_where() {
     let cases: [(&[u8], &str, usize, Fault); 14] = [
@@ -71,30 +105,33 @@ fn errors_say_what_and_where() {
 }
 
 #[test]
-fn values_nest_as_deep_as_prost_lets_them() {
-    // Below the request: ResourceSpans, ScopeSpans, Span, KeyValue, AnyValue, then pairs of ArrayValue and AnyValue.
-    let nested = |pairs: usize, innermost: &[u8]| {
-        let wrap = |number: u8, body: Vec<u8>| {
-            let mut out = vec![number << 3 | 2];
-            prost::encoding::encode_varint(body.len() as u64, &mut out);
-            out.extend(body);
-            out
-        };
-        let value = (0..pairs).fold(innermost.to_vec(), |value, _| wrap(5, wrap(1, value)));
-        Bytes::from([1, 2, 2, 9, 2].iter().rev().fold(value, |body, number| wrap(*number, body)))
+fn lists_nest_as_deep_as_prost_lets_them() {
+    // Below the value's AnyValue: pairs of ArrayValue and AnyValue.
+    let lists = |pairs: usize, innermost: &[u8]| {
+        in_a_span((0..pairs).fold(innermost.to_vec(), |value, _| field(5, &field(1, &value))))
     };
-    let array = [5 << 3 | 2, 0];
-    let most = (MAX_NESTING - 5) / 2;
-    assert_eq!(5 + 2 * most, MAX_NESTING - 1);
+    let most = (MAX_NESTING - ANY_VALUE_NESTING) / 2;
+    assert_eq!(ANY_VALUE_NESTING + 2 * most, MAX_NESTING - 1);
+    check_nesting(&lists(most, &field(5, &[])), &[lists(most + 1, &[]), lists(5 * MAX_NESTING, &[])]);
+}
 
-    for accepted in [nested(most, &[]), nested(most, &array)] {
-        check(&accepted);
-        assert_eq!(TraceRequest::parse(accepted).map(|request| request.span_count()), Ok(1));
-    }
-    for refused in [nested(most + 1, &[]), nested(5 * MAX_NESTING, &[])] {
-        check(&refused);
-        assert_eq!(TraceRequest::parse(refused).unwrap_err().fault, Fault::TooDeep);
-    }
+#[test]
+fn maps_nest_as_deep_as_prost_lets_them() {
+    // Below the value's AnyValue: triples of KeyValueList, KeyValue and AnyValue.
+    let maps = |triples: usize| {
+        let string = field(1, b"value");
+        in_a_span((0..triples).fold(string, |value, _| {
+            let key_value = [field(1, b"key"), field(2, &value)].concat();
+            field(6, &field(1, &key_value))
+        }))
+    };
+    let most = (MAX_NESTING - ANY_VALUE_NESTING) / 3;
+    assert_eq!(
+        ANY_VALUE_NESTING + 3 * (most + 1),
+        MAX_NESTING + 1,
+        "the first AnyValue too deep is in a KeyValue that is not"
+    );
+    check_nesting(&maps(most), &[maps(most + 1), maps(5 * MAX_NESTING)]);
 }
 
 #[test]
@@ -108,22 +145,42 @@ fn unknown_groups_nest_to_a_limit() {
 
 #[test]
 fn entries_are_limited_at_each_level() {
-    let request = |number: u8, field: &[u8], times: usize| {
-        let mut body = field.repeat(times);
-        for number in (1..=number).rev() {
-            let mut message = vec![if number == 1 { 0x0a } else { 0x12 }];
-            prost::encoding::encode_varint(body.len() as u64, &mut message);
-            message.append(&mut body);
-            body = message;
-        }
+    let request = |nesting: usize, empty: &[u8], times: usize| {
+        let body = [1, 2][..nesting].iter().rev().fold(empty.repeat(times), |body, number| field(*number, &body));
         TraceRequest::parse(Bytes::from(body))
     };
-    for (nesting, field, message) in
+    for (nesting, empty, message) in
         [(0, b"\x0a\x00", "ResourceSpans"), (1, b"\x12\x00", "ScopeSpans"), (2, b"\x12\x00", "Span")]
     {
-        assert!(request(nesting, field, MAX_ENTRIES).is_ok(), "{message}");
-        let error = request(nesting, field, MAX_ENTRIES + 1).unwrap_err();
+        assert!(request(nesting, empty, MAX_ENTRIES).is_ok(), "{message}");
+        let error = request(nesting, empty, MAX_ENTRIES + 1).unwrap_err();
         assert_eq!((error.message, error.fault), (message, Fault::TooMany));
+    }
+}
+
+/// How many messages an attribute's `AnyValue` lies in, counted below the request: `ResourceSpans`, `ScopeSpans`, `Span`,
+/// `KeyValue` and itself.
+const ANY_VALUE_NESTING: usize = 5;
+
+/// A request with one span that has an attribute of this value (an encoded `AnyValue`).
+fn in_a_span(value: Vec<u8>) -> Bytes {
+    Bytes::from([1, 2, 2, 9, 2].iter().rev().fold(value, |body, number| field(*number, &body)))
+}
+
+/// A length-prefixed field.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
+fn check_nesting(accepted: &Bytes, refused: &[Bytes]) {
+    check(accepted);
+    assert_eq!(TraceRequest::parse(accepted.clone()).map(|request| request.span_count()), Ok(1));
+    for refused in refused {
+        check(refused);
+        assert_eq!(TraceRequest::parse(refused.clone()).unwrap_err().fault, Fault::TooDeep);
     }
 }
 

@@ -21,6 +21,20 @@ proptest! {
     }
 
     #[test]
+    fn a_part_is_the_request_without_the_other_spans(tree in requests::wire_request(), max_spans in 1..4_usize) {
+        let bytes = Bytes::from(tree.encode());
+        let spans = span_count(&bytes);
+        prop_assume!(spans > max_spans);
+        let mut first = 0;
+        for part in split(bytes, max_spans, usize::MAX).unwrap() {
+            let last = (first + max_spans).min(spans);
+            prop_assert_eq!(part, tree.with_spans(first..last).encode());
+            first = last;
+        }
+        prop_assert_eq!(first, spans);
+    }
+
+    #[test]
     fn merged_requests_hold_the_spans_of_all(trees in proptest::collection::vec(requests::wire_request(), 0..4)) {
         let encoded: Vec<Bytes> = trees.iter().map(|tree| Bytes::from(tree.encode())).collect();
         check_merge(&encoded);

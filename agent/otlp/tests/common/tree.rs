@@ -1,6 +1,8 @@
 //! A second reader and writer of the wire format, for tests: whole requests as trees, made with prost's primitives. It says
 //! byte for byte what editing must give, unknown fields included, which prost's own types forget.
 
+use std::ops::Range;
+
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 
 /// A field.
@@ -150,6 +152,35 @@ impl Message {
             }
         }
         spans
+    }
+
+    /// The request with only these of its spans, and without the messages that then have none.
+    pub fn with_spans(&self, spans: Range<usize>) -> Self {
+        let mut request = self.clone();
+        let mut index = 0;
+        request.retain(Kind::ResourceSpans, &mut |resource| {
+            resource.retain(Kind::ScopeSpans, &mut |scope| {
+                scope.retain(Kind::Span, &mut |_| {
+                    index += 1;
+                    spans.contains(&(index - 1))
+                })
+            })
+        });
+        request
+    }
+
+    /// Removes the nested messages of a kind that are not to be kept; tells whether any was kept.
+    fn retain(&mut self, kind: Kind, keep: &mut impl FnMut(&mut Self) -> bool) -> bool {
+        let mut kept = false;
+        self.nodes.retain_mut(|node| match node {
+            Node::Message(_, message) if message.kind == kind => {
+                let keep = keep(message);
+                kept |= keep;
+                keep
+            }
+            _ => true,
+        });
+        kept
     }
 
     fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Self> {
