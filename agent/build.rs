@@ -9,7 +9,10 @@ fn main() {
     println!("cargo::rerun-if-changed={}", object.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("spanlet.o");
     if let Err(error) = fs::copy(&object, &out) {
-        println!("cargo::error=the kernel programs are not built ({}: {error}): run `cargo xtask build`", object.display());
+        println!(
+            "cargo::error=the kernel programs are not built ({}: {error}): run `cargo xtask build`",
+            object.display()
+        );
     }
 }
 

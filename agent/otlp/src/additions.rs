@@ -3,13 +3,16 @@
 //! Additions are encoded when they are made, into one buffer for the whole request; those of one target are chained
 //! through it, and what is added to one target in a row is one piece.
 
+use std::ops::Range;
+
 use crate::attribute::{put_attribute, put_link};
 use crate::index::TraceRequest;
 use crate::schema::tag;
 use crate::view::Value;
 
-/// Attributes and links to append when a request is encoded. Nothing that came in is changed or removed, and keys are not
-/// looked up: whoever adds a key checks first that the span or resource lacks it.
+/// Attributes and links to append when a request is encoded. Nothing that came in is changed or removed, but by
+/// [`Additions::resource_replace_str`], and keys are not looked up: whoever adds a key checks first that the span or resource
+/// lacks it.
 ///
 /// Spans and resources are named by their index in the request; one that the request does not have panics, as slices do.
 #[derive(Debug, Clone)]
@@ -21,6 +24,15 @@ pub struct Additions {
     pieces: Vec<Piece>,
     /// The encoded fields.
     bytes: Vec<u8>,
+    /// Attributes to leave out.
+    removed: Vec<Removed>,
+}
+
+/// An attribute of a resource's last message: the bytes of its field.
+#[derive(Debug, Clone)]
+struct Removed {
+    resource: usize,
+    field: Range<usize>,
 }
 
 /// What is added to one span or resource.
@@ -49,6 +61,7 @@ impl Additions {
             chains: Vec::new(),
             pieces: Vec::new(),
             bytes: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -60,6 +73,7 @@ impl Additions {
     /// Bytes of memory that the additions hold.
     pub fn memory_bytes(&self) -> usize {
         self.bytes.capacity()
+            + self.removed.capacity() * size_of::<Removed>()
             + self.pieces.capacity() * size_of::<Piece>()
             + self.chains.capacity() * size_of::<Chain>()
     }
@@ -100,6 +114,24 @@ impl Additions {
     /// Adds a string attribute to the resource of a `ResourceSpans`.
     pub fn resource_str(&mut self, resource: usize, key: &str, value: &str) {
         self.resource_attribute(resource, key, Value::Str(value));
+    }
+
+    /// Gives an attribute of a resource another value, if the resource has it; whether it has. The attribute moves to the
+    /// end. Of one given more than once only the first is looked at, and only if it is in the resource's last message.
+    pub fn resource_replace_str(&mut self, request: &TraceRequest, resource: usize, key: &str, value: &str) -> bool {
+        let Some(field) = request.resource(resource).attribute_field(key) else { return false };
+        let is_removed = self.removed.iter().any(|removed| removed.field == field);
+        if !is_removed {
+            self.removed.push(Removed { resource, field });
+            self.removed.sort_by_key(|removed| removed.field.start);
+        }
+        self.resource_str(resource, key, value);
+        true
+    }
+
+    /// What to leave out of a resource's last message, in the order of the bytes.
+    pub(crate) fn removed(&self, resource: usize) -> impl Iterator<Item = Range<usize>> {
+        self.removed.iter().filter(move |removed| removed.resource == resource).map(|removed| removed.field.clone())
     }
 
     /// Whether they were made for a request of this shape.

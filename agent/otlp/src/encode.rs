@@ -66,7 +66,10 @@ impl Lengths {
         for (index, resource) in request.resources.iter().enumerate() {
             let mut resource_growth = match (additions.resource_len(index), resource.resource) {
                 (0, _) => 0,
-                (added, Some(place)) => growth(request, place, place.len() + added),
+                (added, Some(place)) => {
+                    let removed: usize = additions.removed(index).map(|field| field.len()).sum();
+                    growth(request, place, place.len() + added - removed)
+                }
                 (added, None) => len_field_len(tag::RESOURCE_SPANS_RESOURCE, added).cast_signed(),
             };
             for scope in &request.scopes[resource.scopes()] {
@@ -128,7 +131,12 @@ impl Encoder<'_> {
         }
         let entry = &self.request.resources[index];
         if let Some(place) = entry.resource {
-            self.resize(place, place.len() + added);
+            let removed: usize = self.additions.removed(index).map(|field| field.len()).sum();
+            self.resize(place, place.len() + added - removed);
+            for field in self.additions.removed(index) {
+                self.copy_until(field.start);
+                self.copied = field.end;
+            }
             self.copy_until(place.end as usize);
         } else {
             self.copy_until(entry.place.start as usize);

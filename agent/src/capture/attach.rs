@@ -64,9 +64,7 @@ enum Hook {
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
 const fn programs(mode: Mode) -> &'static [(&'static str, Hook)] {
     match mode {
-        Mode::Tracepoint => {
-            &[("sys_exit", Hook::Tracepoint("sys_exit")), ("sys_enter", Hook::Tracepoint("sys_enter"))]
-        }
+        Mode::Tracepoint => &[("sys_exit", Hook::Tracepoint("sys_exit")), ("sys_enter", Hook::Tracepoint("sys_enter"))],
         Mode::Fentry => &[
             ("fentry_release", Hook::Entry("unix_release_sock")),
             ("fentry_read", Hook::Entry("unix_stream_read_actor")),

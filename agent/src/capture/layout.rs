@@ -30,17 +30,13 @@ pub struct LayoutReport {
 }
 
 /// Kernel functions that programs attach to.
-pub const FUNCTIONS: [&str; 5] = [
-    "unix_stream_sendmsg",
-    "unix_stream_read_actor",
-    "unix_stream_connect",
-    "unix_release_sock",
-    "sock_def_readable",
-];
+pub const FUNCTIONS: [&str; 5] =
+    ["unix_stream_sendmsg", "unix_stream_read_actor", "unix_stream_connect", "unix_release_sock", "sock_def_readable"];
 
 /// Reads the layout of the running kernel.
 pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
-    let bytes = std::fs::read(KERNEL_BTF).map_err(|source| LayoutError::Read { path: KERNEL_BTF.to_owned(), source })?;
+    let bytes =
+        std::fs::read(KERNEL_BTF).map_err(|source| LayoutError::Read { path: KERNEL_BTF.to_owned(), source })?;
     of_btf(&bytes)
 }
 

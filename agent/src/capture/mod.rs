@@ -131,9 +131,9 @@ impl Capture {
             self.wake();
             loop {
                 tokio::select! {
-                    biased;
-                    Some(event) = queue.recv() => take(event), // the thread may wait for room there
+                    biased; // the answer first: under a flood of events the queue is never empty
                     _ = &mut answered => break,
+                    Some(event) = queue.recv() => take(event), // the thread may wait for room there
                 }
             }
         }

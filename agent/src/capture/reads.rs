@@ -80,12 +80,6 @@ impl Reads {
         self.waiting.push_back(Waiting { offset, stream, point });
         None
     }
-
-    /// Offsets no longer mean what they meant: forgets both sides.
-    pub fn restart(&mut self) {
-        self.reads.clear();
-        self.waiting.clear();
-    }
 }
 
 #[cfg(test)]

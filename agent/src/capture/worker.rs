@@ -88,7 +88,6 @@ impl Worker {
                 let now = clock.unix_ns(Clock::monotonic_ns());
                 let events = &self.events;
                 decoder.tick(now, clock, &mut |event| drop(events.blocking_send(Event::Call(event))));
-                self.count_losses(&attached);
             }
             if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() || self.events.is_closed() {
                 return Ok(());
@@ -99,7 +98,6 @@ impl Worker {
                         if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() {
                             return Ok(());
                         }
-                        self.count_losses(&attached);
                         let _ = answer.send(()); // whoever asked has gone
                     }
                     Command::Learn { connection, stream, method } => decoder.learn(connection, stream, &method),
@@ -129,11 +127,12 @@ impl Worker {
         for kind in Kind::ALL {
             self.metrics.events().delivered(kind.label(), delivered[kind as usize]);
         }
+        self.take_over_counts(attached);
         Ok(())
     }
 
     /// The kernel side's own counts of what it saw and lost.
-    fn count_losses(&self, attached: &Attached) {
+    fn take_over_counts(&self, attached: &Attached) {
         let events = self.metrics.events();
         for lost in attached.counters.lost() {
             events.lost_total(lost.kind.label(), lost.reason.label(), lost.count);

@@ -221,7 +221,7 @@ fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {
     chosen.map(|(_, choice)| *choice).ok_or_else(|| format!("{} is not one of {}", shown(value), names()))
 }
 
-fn name_of<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+fn name_of<T: Copy + PartialEq>(value: T, choices: &[(&str, T)]) -> String {
     choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| quoted(name)).unwrap_or_default()
 }
 

@@ -194,7 +194,13 @@ impl Default for Receive {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { mode: CaptureMode::Auto, sockets: default_sockets(), ring_bytes: 1 << 20, dump_events: None, max_cpu_ratio: 0.02 }
+        Self {
+            mode: CaptureMode::Auto,
+            sockets: default_sockets(),
+            ring_bytes: 1 << 20,
+            dump_events: None,
+            max_cpu_ratio: 0.02,
+        }
     }
 }
 

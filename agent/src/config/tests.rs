@@ -65,8 +65,7 @@ log: {level: "warn,spanlet=debug", json: true}
             sockets: vec![socket(SocketKind::Csi, "/a/*"), socket(SocketKind::DevicePlugin, "/b")],
             ring_bytes: 2 << 20,
             dump_events: Some("/tmp/events".into()),
-            dump_events: /tmp/events
-  max_cpu_ratio: 0.5,
+            max_cpu_ratio: 0.5,
         },
         correlate: Correlate { hold: Duration::from_secs(1) },
         enrich: Enrich {

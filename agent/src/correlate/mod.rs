@@ -184,14 +184,18 @@ fn names_other_method(span: &Span<'_>, call: &Call) -> bool {
     }
 }
 
-/// The method that the span tells of a call without one; once for each call.
+/// The method that the span tells of a call whose method the wire did not; once for each call. What was learned before may
+/// be wrong (an index of the header table stands for another path now), so it is told again where it differs.
 fn learn(span: &Span<'_>, known: &mut Known) -> Option<Learned> {
-    if known.call.method.is_some() || known.named {
+    if known.call.naming == Naming::Wire || known.named {
         return None;
     }
-    let method = Arc::from(method_of(span.name())?);
+    let method = method_of(span.name())?;
     known.named = true;
-    Some(Learned { connection: known.call.connection, stream: known.call.stream, method })
+    if known.call.method.as_deref() == Some(method) {
+        return None;
+    }
+    Some(Learned { connection: known.call.connection, stream: known.call.stream, method: Arc::from(method) })
 }
 
 /// The name, if it is `package.Service/Method`, as gRPC's instrumentations name their spans.

@@ -1,6 +1,6 @@
 //! What owned spans and all resources are told. An attribute that is there already stays as it is.
 
-use spanlet_otlp::{Additions, Resource, Span};
+use spanlet_otlp::{Additions, Resource, Span, TraceRequest};
 
 use crate::config::Enrich;
 use crate::pod::Owner;
@@ -35,6 +35,18 @@ pub(super) fn add_owner(additions: &mut Additions, index: usize, span: &Span<'_>
 pub(super) fn mark_detached(additions: &mut Additions, index: usize, span: &Span<'_>) {
     if span.attribute("spanlet.detached").is_none() {
         additions.span_bool(index, "spanlet.detached", true);
+    }
+}
+
+/// Gives a shim the service name that all shims share. What it was called moves to `service.instance.id`, unless that is
+/// taken. The one place where something that came in is changed, and only when the user asks for it.
+pub(super) fn collapse_shim(additions: &mut Additions, request: &TraceRequest, index: usize) {
+    let resource = request.resource(index);
+    let Some(name) = resource.attribute("service.name").and_then(|name| name.as_str()) else { return };
+    if additions.resource_replace_str(request, index, "service.name", "containerd-shim")
+        && resource.attribute("service.instance.id").is_none()
+    {
+        additions.resource_str(index, "service.instance.id", name);
     }
 }
 

@@ -30,12 +30,14 @@ impl Enricher {
             let evidence = TraceEvidence::Call { role, started_ns: call.started_ns, pod };
             self.store.note_trace(traceparent.trace_id, evidence);
         }
-        if is_finished
-            && let (Some("runtime.v1.RuntimeService/RemovePodSandbox"), Subject::SandboxId(id)) =
-                (call.method.as_deref(), &call.subject)
-            && call.status.is_some_and(|status| status.code == 0)
-        {
-            self.store.sandbox_removed(id, call.ended_ns);
+        if is_finished && call.status.is_some_and(|status| status.code == 0) {
+            match (call.method.as_deref(), &call.subject) {
+                (Some("runtime.v1.RuntimeService/RemovePodSandbox"), Subject::SandboxId(id))
+                | (Some("runtime.v1.RuntimeService/RemoveContainer"), Subject::ContainerId(id)) => {
+                    self.store.removed(id, call.ended_ns);
+                }
+                _ => {}
+            }
         }
         own.or_else(|| {
             let identity = self.trace_identity(&call.traceparent?.trace_id)?;

@@ -96,7 +96,8 @@ impl<'a> Evidence<'a> {
 
     /// A log line tells only what no attribute and no line before did.
     fn line(&mut self, told: &Told<'a>) {
-        if self.pod.is_none() && told.pod.is_some() {
+        let has_id = self.sandbox_id.is_some() || self.container_id.is_some();
+        if self.pod.is_none() && (told.pod.is_some() || !has_id) {
             self.source = Source::Event;
         }
         self.pod = self.pod.or(told.pod);

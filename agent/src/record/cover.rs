@@ -21,6 +21,12 @@ impl Interval {
         let part = Self::new(self.from_ns.max(window.from_ns), self.to_ns.min(window.to_ns));
         (part.from_ns < part.to_ns).then_some(part)
     }
+
+    /// `self` cut to `bounds`, empty at its edge if it lies outside; and whether it went on after them.
+    pub(super) fn cut_to(self, bounds: Self) -> (Self, bool) {
+        let from_ns = self.from_ns.clamp(bounds.from_ns, bounds.to_ns);
+        (Self::new(from_ns, self.to_ns.clamp(from_ns, bounds.to_ns)), self.to_ns > bounds.to_ns)
+    }
 }
 
 /// The parts of `window` that no interval covers, in order of time.

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Naming, Points, Socket, SocketKind, Subject, Traceparent};
+use crate::call::{Call, Naming, Points, SocketKind, Subject, Traceparent};
 use crate::exec::Exec;
 use crate::pod::Owner;
+
+use super::names::Names;
+
+/// What the allocator adds to a small allocation: its header, and rounding up to 16 bytes.
+const ALLOCATION_BYTES: usize = 16;
 
 /// What names a span: its trace id and its own id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +23,8 @@ pub(super) struct SpanKey {
 pub(super) struct CallSeen {
     pub(super) connection: u64,
     pub(super) stream: u32,
-    pub(super) socket: Arc<Socket>,
+    pub(super) kind: SocketKind,
+    pub(super) socket_path: Arc<str>,
     pub(super) method: Option<Arc<str>>,
     pub(super) naming: Naming,
     pub(super) traceparent: Option<Traceparent>,
@@ -101,7 +107,7 @@ impl SpanKey {
 // === impl CallSeen ===
 
 impl CallSeen {
-    pub(super) fn new(call: &Call, finished: bool) -> Self {
+    pub(super) fn new(call: &Call, finished: bool, names: &mut Names) -> Self {
         let method_ends_with = |verb: &str| call.method.as_deref().is_some_and(|method| method.ends_with(verb));
         let mut sandbox_id = None;
         let mut container_id = None;
@@ -121,8 +127,9 @@ impl CallSeen {
         Self {
             connection: call.connection,
             stream: call.stream,
-            socket: Arc::clone(&call.socket),
-            method: call.method.clone(),
+            kind: call.socket.kind,
+            socket_path: names.intern(&call.socket.path),
+            method: call.method.as_deref().map(|method| names.intern(method)),
             naming: call.naming,
             traceparent: call.traceparent,
             status: call.status.map(|status| status.code),
@@ -141,10 +148,6 @@ impl CallSeen {
             client_pid: call.client.pid,
             server_pid: call.server.pid,
         }
-    }
-
-    pub(super) fn kind(&self) -> SocketKind {
-        self.socket.kind
     }
 
     /// The span that kubelet has for this call, by the header that it wrote.
@@ -175,7 +178,7 @@ impl CallSeen {
         self.image = self.image.take().or(earlier.image);
     }
 
-    /// Bytes outside of the struct. The method and the socket are shared with their stage and not counted.
+    /// Bytes outside of the struct. Names are shared and counted where they are kept.
     pub(super) fn heap_bytes(&self) -> usize {
         text(&self.sandbox_id) + text(&self.container_id) + text(&self.container_name) + text(&self.image)
     }
@@ -229,7 +232,7 @@ impl ExecSeen {
 
     /// Bytes outside of the struct.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.name.len() + text(&self.container_id)
+        self.name.len() + ALLOCATION_BYTES + text(&self.container_id)
     }
 }
 
@@ -239,5 +242,5 @@ pub(super) fn container_name(owner: Option<&Owner>) -> Option<Box<str>> {
 }
 
 fn text(value: &Option<Box<str>>) -> usize {
-    value.as_deref().map_or(0, str::len)
+    value.as_deref().map_or(0, |text| text.len() + ALLOCATION_BYTES)
 }

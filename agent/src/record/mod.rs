@@ -4,7 +4,7 @@
 //!  calls ──► recent ────────────────────────────────────────► /api/v1/calls
 //!    │
 //!    ├─ owner known ──► pods ──┐   at a query
-//!  spans                       ├─► pod_calls ─► start ─► timeline ─► /api/v1/pods…
+//!  spans                       ├─► pod_calls ─► start ─► picture ─► timeline ─► /api/v1/pods…
 //!    ├─ owner not known ──► unclaimed (by trace)    │       ▲
 //!  execs                                            └─► pulls (waits)
 //! ```
@@ -13,10 +13,12 @@
 //! call may come before, between or after its spans. Everything together stays under `record.max_bytes`: the oldest calls
 //! and the pods that were quiet the longest make room, and are counted.
 
+mod bar;
 mod cover;
 mod entries;
 mod evidence;
 mod names;
+mod picture;
 mod pod_calls;
 mod pod_record;
 mod pods;
@@ -28,6 +30,8 @@ mod step;
 mod timeline;
 mod unclaimed;
 
+use std::sync::Arc;
+
 use spanlet_otlp::Span;
 
 use crate::api::{CallEntry, PodSummary, PodTimeline};
@@ -35,7 +39,7 @@ use crate::batch::Batch;
 use crate::call::CallEvent;
 use crate::config;
 use crate::exec::Exec;
-use crate::pod::Owner;
+use crate::pod::{Owner, Pod};
 
 use evidence::{CallSeen, ExecSeen, SpanRole};
 use names::Names;
@@ -92,23 +96,22 @@ impl Recorder {
             CallEvent::Started(call) => (call, false),
             CallEvent::Finished(call) => (call, true),
         };
-        let seen = CallSeen::new(call, finished);
-        self.recent.add(seen.clone(), call.owner.as_ref().map(|owner| &owner.pod));
+        let seen = CallSeen::new(call, finished, &mut self.names);
+        // What a late owner told of a call stands when its end comes without one.
+        let pod = self.recent.add(seen.clone(), call.owner.as_ref().map(|owner| &owner.pod));
         let trace_id = seen.span().map(|key| key.trace_id);
         let claims = matches!(
-            Step::of(seen.kind(), seen.method.as_deref()),
+            Step::of(seen.kind, seen.method.as_deref()),
             Step::RunSandbox | Step::CreateContainer | Step::StartContainer
         );
-        self.file(Piece::Call(seen), call.owner.as_ref(), trace_id, claims);
+        self.file(Piece::Call(seen), pod.as_ref(), trace_id, claims);
         self.shrink();
     }
 
     /// Takes in whose a call is that came without an owner: its volume or claim was named later.
     pub fn late_owner(&mut self, connection: u64, stream: u32, owner: &Owner) {
-        if let Some(seen) = self.recent.set_pod(connection, stream, &owner.pod).cloned() {
-            self.file(Piece::Call(seen), Some(owner), None, false);
-            self.shrink();
-        }
+        self.set_pod(connection, stream, &owner.pod);
+        self.shrink();
     }
 
     /// Takes in the spans of a request, after `enrich` has set their owners.
@@ -124,7 +127,7 @@ impl Recorder {
         }
         for (call, owner) in batch.calls.iter().zip(&batch.owners) {
             if let (Some(call), Some(owner)) = (call, owner) {
-                self.recent.set_pod(call.connection, call.stream, &owner.pod);
+                self.set_pod(call.connection, call.stream, &owner.pod);
             }
         }
         self.shrink();
@@ -132,7 +135,7 @@ impl Recorder {
 
     /// Takes in a process that the runtime started, when it has started and when it is over.
     pub fn exec(&mut self, exec: &Exec) {
-        self.file(Piece::Exec(ExecSeen::new(exec)), exec.owner.as_ref(), None, false);
+        self.file(Piece::Exec(ExecSeen::new(exec)), exec.owner.as_ref().map(|owner| &owner.pod), None, false);
         self.shrink();
     }
 
@@ -142,8 +145,7 @@ impl Recorder {
         let mut pods: Vec<_> = self
             .pods
             .iter()
-            .filter_map(|record| timeline::draw(&record.pod, &record.evidence, &pulls, now_ns))
-            .map(|timeline| timeline.summary)
+            .filter_map(|record| timeline::summarize(&record.pod, &record.evidence, &pulls, now_ns))
             .collect();
         // The time is of fixed width, so its text sorts as it does.
         pods.sort_by(|a, b| {
@@ -183,20 +185,27 @@ impl Recorder {
         }
     }
 
+    /// A call among the recent ones turns out to be of `pod`.
+    fn set_pod(&mut self, connection: u64, stream: u32, pod: &Arc<Pod>) {
+        if let Some(seen) = self.recent.set_pod(connection, stream, pod).cloned() {
+            self.file(Piece::Call(seen), Some(pod), None, false);
+        }
+    }
+
     /// Inner spans without an owner are wanted only below calls; apiserver sends them by the thousand.
     fn span(&mut self, span: &Span<'_>, role: SpanRole, owner: Option<&Owner>) {
         let trace_id = span.trace_id();
         let is_followed = || self.unclaimed.holds(&trace_id) || self.pod_of(&trace_id).is_some();
         if owner.is_some() || role != SpanRole::Inner || is_followed() {
             let seen = span_reader::read(span, role, owner, &mut self.names);
-            self.file(Piece::Span(seen), owner, Some(trace_id), role == SpanRole::Sync);
+            self.file(Piece::Span(seen), owner.map(|owner| &owner.pod), Some(trace_id), role == SpanRole::Sync);
         }
     }
 
     /// Puts a piece to the pod that it names, else to the pod of its trace, else aside. `claims` says that all of its
     /// trace is of one pod; a garbage collection or a poll is not.
-    fn file(&mut self, piece: Piece, owner: Option<&Owner>, trace_id: Option<TraceId>, claims: bool) {
-        let known = owner.map(|owner| self.pods.id_of(&owner.pod)).or_else(|| self.pod_of(trace_id.as_ref()?));
+    fn file(&mut self, piece: Piece, pod: Option<&Arc<Pod>>, trace_id: Option<TraceId>, claims: bool) {
+        let known = pod.map(|pod| self.pods.id_of(pod)).or_else(|| self.pod_of(trace_id.as_ref()?));
         match (known, trace_id) {
             (Some(pod), _) => {
                 self.pods.add(pod, piece);

@@ -1,9 +1,9 @@
-//! Span names, each kept once.
+//! Names of methods, spans and sockets, each kept once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// kubelet, containerd and CRI-O use about a hundred names; anything beyond comes from a sender that puts data into names.
+/// A node uses a few hundred names; anything beyond comes from a sender that puts data into them.
 const MAX_NAMES: usize = 1024;
 
 /// Longer names are cut: the recorder shows them to people.
@@ -25,7 +25,7 @@ impl Names {
             return Arc::clone(known);
         }
         if self.names.len() == MAX_NAMES {
-            // Spans keep theirs alive, and their pods answer for the bytes.
+            // What is in use stays alive, uncounted, until the calls and spans that use it go.
             *self = Self::default();
         }
         let name: Arc<str> = name.into();

@@ -94,7 +94,7 @@ impl<'a> PodCall<'a> {
     }
 
     pub(super) fn kind(&self) -> EntryKind {
-        match self.wire.map(CallSeen::kind) {
+        match self.wire.map(|wire| wire.kind) {
             Some(SocketKind::Csi) => EntryKind::Csi,
             Some(SocketKind::Dra) => EntryKind::Dra,
             Some(SocketKind::DevicePlugin | SocketKind::Registration | SocketKind::PodResources) => EntryKind::Device,
@@ -103,7 +103,7 @@ impl<'a> PodCall<'a> {
     }
 
     pub(super) fn step(&self) -> Step {
-        Step::of(self.wire.map_or(SocketKind::Cri, CallSeen::kind), self.method())
+        Step::of(self.wire.map_or(SocketKind::Cri, |wire| wire.kind), self.method())
     }
 
     pub(super) fn source(&self) -> EntrySource {

@@ -6,9 +6,9 @@ use crate::call::SocketKind;
 use crate::pod::Pod;
 
 use super::evidence::{CallSeen, ExecSeen, SpanRole, SpanSeen};
+use super::picture;
 use super::start::UNNAMED_QUIET_NS;
 use super::step::Step;
-use super::timeline;
 
 /// Most calls, spans and execs kept of one pod. A start with ten containers and containerd 2's inner spans is under 600.
 pub(super) const MAX_EVIDENCE: usize = 2048;
@@ -151,13 +151,12 @@ impl PodRecord {
     /// pieces that a timeline would have shown were dropped.
     fn compact(&mut self) -> u64 {
         let settled_ns = self.newest_ns.saturating_sub(PARENT_PATIENCE_NS);
-        let shown = timeline::shown(&self.evidence, self.newest_ns);
-        match shown.end_ns {
+        let shown = picture::shown(&self.evidence, self.newest_ns);
+        if shown.end_ns.is_some() {
+            self.evidence.spans.retain(|span| span.ended_ns >= settled_ns || shown.spans.contains(&span.key));
+        } else {
             // Nothing started here yet: only what just came may turn out to belong to a start.
-            None => self.evidence.retain(|started_ns| started_ns >= settled_ns),
-            Some(_) => {
-                self.evidence.spans.retain(|span| span.ended_ns >= settled_ns || shown.spans.contains(&span.key))
-            }
+            self.evidence.retain(|started_ns| started_ns >= settled_ns);
         }
         let excess = self.evidence.len().saturating_sub(MAX_EVIDENCE / 2);
         let dropped = match shown.end_ns {
@@ -246,7 +245,7 @@ impl Piece {
 
     fn step(&self) -> Option<Step> {
         match self {
-            Self::Call(call) => Some(Step::of(call.kind(), call.method.as_deref())),
+            Self::Call(call) => Some(Step::of(call.kind, call.method.as_deref())),
             Self::Span(span) if matches!(span.role, SpanRole::CriClient | SpanRole::CriServer) => {
                 Some(Step::of(SocketKind::Cri, Some(&span.name)))
             }

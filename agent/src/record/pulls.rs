@@ -50,6 +50,11 @@ impl Pull {
         })
     }
 
+    /// `namespace/name` of the pod that it was for.
+    pub(super) fn pod_name(&self) -> Option<String> {
+        self.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name))
+    }
+
     fn shares_queue(&self, connection: Option<u64>) -> bool {
         self.connection.zip(connection).is_none_or(|(mine, other)| mine == other)
     }

@@ -35,7 +35,8 @@ impl Recent {
         Self { calls: VecDeque::new(), first: 0, by_stream: HashMap::new(), heap_bytes: 0, limit_bytes, evicted: 0 }
     }
 
-    pub(super) fn add(&mut self, seen: CallSeen, pod: Option<&Arc<Pod>>) {
+    /// Adds a call or makes it better known; returns its pod as far as known by now.
+    pub(super) fn add(&mut self, seen: CallSeen, pod: Option<&Arc<Pod>>) -> Option<Arc<Pod>> {
         let key = (seen.connection, seen.stream);
         if let Some(known) = self.find(key)
             && known.seen.is_same_call(&seen)
@@ -46,13 +47,15 @@ impl Recent {
                 known.pod = Some(Arc::clone(pod));
             }
             let after = known.seen.heap_bytes();
+            let pod = known.pod.clone();
             self.heap_bytes = self.heap_bytes - before + after;
-            return;
+            return pod;
         }
         self.make_room(seen.heap_bytes());
         self.heap_bytes += seen.heap_bytes();
         self.by_stream.insert(key, self.first + self.calls.len() as u64);
-        self.calls.push_back(RecentCall { seen, pod: pod.map(Arc::clone) });
+        self.calls.push_back(RecentCall { seen, pod: pod.cloned() });
+        pod.cloned()
     }
 
     /// Tells whose a call is that was not known when it was seen, and returns the call if that is news.
@@ -109,7 +112,7 @@ impl Recent {
 
 impl RecentCall {
     pub(super) fn is_pull(&self) -> bool {
-        Step::of(self.seen.kind(), self.seen.method.as_deref()) == Step::PullImage
+        Step::of(self.seen.kind, self.seen.method.as_deref()) == Step::PullImage
     }
 
     /// `method` is a whole name or its last part.

@@ -27,6 +27,7 @@ use std::collections::HashMap;
 
 use crate::api::PodState;
 
+use super::cover::Interval;
 use super::evidence::{SpanRole, SpanSeen};
 use super::pod_calls::PodCall;
 use super::step::Step;
@@ -46,6 +47,12 @@ pub(super) struct Start {
     /// `now` while the pod is starting.
     pub(super) end_ns: u64,
     pub(super) state: PodState,
+}
+
+impl Start {
+    pub(super) const fn interval(&self) -> Interval {
+        Interval::new(self.begin_ns, self.end_ns)
+    }
 }
 
 /// `calls` in order of their start. `None` if nothing was done to start the pod.

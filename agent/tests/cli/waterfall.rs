@@ -84,6 +84,14 @@ fn long_images_break_and_nothing_is_too_narrow() {
 }
 
 #[test]
+fn services_inside_of_a_call_are_named() {
+    let mut timeline = slow_pull();
+    timeline.entries.retain(|entry| entry.name == "metadata.sandbox.Create");
+    timeline.entries[0].name = "containerd.task.v3.Task/Create".into();
+    assert!(drawn(&timeline, 80, false, true).contains("  Task/Create "));
+}
+
+#[test]
 fn a_start_without_length_is_drawn() {
     let mut timeline = slow_pull();
     timeline.summary.duration_seconds = 0.0;

@@ -130,6 +130,10 @@ impl NewCall {
         self
     }
 
+    pub(crate) fn stream_key(&self) -> (u64, u32) {
+        (self.0.connection, self.0.stream)
+    }
+
     pub(crate) fn finished(self) -> Evidence {
         Evidence::Call(CallEvent::Finished(self.0))
     }

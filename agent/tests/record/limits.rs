@@ -71,7 +71,8 @@ fn a_pod_that_restarts_for_ever_keeps_its_start_and_its_end() {
     tell(&mut recorder, &call(web, "StopPodSandbox", 200_000_000, 200_000_100).finished());
     let stats = recorder.stats();
     assert!(stats.dropped_evidence > 7_000, "{stats:?}");
-    assert!(stats.bytes < 4 << 20, "{stats:?}");
+    // A quarter of the limit for recent calls, and what one pod may have.
+    assert!(stats.bytes < 5 << 20, "{stats:?}");
     let timeline = recorder.pod("default", "web", at(300_000_000)).unwrap();
     assert_eq!((timeline.summary.state, timeline.summary.duration_seconds), (PodState::Terminating, 0.26));
     assert!(timeline.entries.last().unwrap().name.ends_with("StopPodSandbox"));

@@ -245,3 +245,18 @@ fn of_pods_of_one_name_the_newest_is_meant() {
     assert_eq!((timeline.summary.uid.as_str(), timeline.summary.state), ("uid-of-the-next", PodState::Starting));
     assert_eq!(crate::evidence::recorder(&evidence).pods(0).len(), 2);
 }
+
+#[test]
+fn a_call_whose_pod_is_told_late_is_one_of_its_calls() {
+    let web = &pod("web");
+    let publish = call(web, "Publish", 20, 90).on(SocketKind::Csi, "csi.v1.Node/NodePublishVolume").unowned();
+    let mut recorder = crate::evidence::recorder(&[sandbox(), publish.clone().started()]);
+    let (connection, stream) = publish.stream_key();
+    recorder.late_owner(connection, stream, &crate::evidence::owner(web));
+    // Its end comes with no owner.
+    crate::evidence::tell(&mut recorder, &publish.finished());
+    let timeline = recorder.pod("default", "web", crate::evidence::at(100)).unwrap();
+    assert_eq!(drawn(&timeline), ["RunPodSandbox cri 0-100", "NodePublishVolume csi 20-90"]);
+    let calls = recorder.calls(Some("NodePublishVolume"), None);
+    assert_eq!(calls[0].pod.as_ref().map(|pod| pod.name.as_str()), Some("web"));
+}

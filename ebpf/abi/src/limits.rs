@@ -54,4 +54,3 @@ pub const MAX_PATHS: u32 = 256;
 
 /// Nested pid namespaces (`MAX_PID_NS_LEVEL` is 32 in linux/pid_namespace.h; nodes in containers use two or three).
 pub const MAX_PID_LEVELS: u32 = 8;
-

@@ -1,5 +1,7 @@
 //! Reads attributes (`KeyValue`, `AnyValue`).
 
+use std::ops::Range;
+
 use super::text;
 use crate::schema::{UsualValue, tag, usual_attribute};
 use crate::wire::{Body, Reader};
@@ -54,6 +56,16 @@ impl<'a> Attributes<'a> {
                 Some((usual_key, value)) if usual_key == key.as_bytes() => return Some(value_of_usual(value)),
                 None if key_of(attribute) == key.as_bytes() => return Some(value_of(attribute)),
                 _ => {}
+            }
+        }
+    }
+
+    /// The bytes of the first attribute with this key, tag and length prefix included; of one message.
+    pub(super) fn find_field(mut self, key: &str) -> Option<Range<usize>> {
+        loop {
+            let field = self.fields.next_tagged(self.attributes)?;
+            if key_of(self.fields.nested(field.body)) == key.as_bytes() {
+                return Some(field.start..field.body.end);
             }
         }
     }

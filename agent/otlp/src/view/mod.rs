@@ -3,6 +3,8 @@
 mod attributes;
 mod events;
 
+use std::ops::Range;
+
 pub use attributes::{Attributes, Value};
 pub use events::{Event, Events, Link, Links};
 
@@ -160,6 +162,12 @@ impl<'a> Resource<'a> {
     /// The value of the first attribute with this key.
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
         self.attributes().find_key(key)
+    }
+
+    /// The bytes of the first attribute with this key in the resource's last message.
+    pub(crate) fn attribute_field(&self, key: &str) -> Option<Range<usize>> {
+        let last = self.entry.resource?;
+        Attributes::new(self.request.reader(last.start, last.end), tag::RESOURCE_ATTRIBUTES).find_field(key)
     }
 }
 

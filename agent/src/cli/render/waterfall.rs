@@ -187,12 +187,22 @@ fn title(entry: &Entry) -> String {
         EntryKind::Csi => format!("csi {name}"),
         EntryKind::Dra => format!("dra {name}"),
         EntryKind::Device => format!("device {name}"),
-        EntryKind::Cri => match text(entry, "container_name") {
-            Some(container) => format!("{name} {}", printable(container)),
-            None => name,
-        },
+        EntryKind::Cri => {
+            // Inside of a call there are services of many kinds: `Task/Create`.
+            let name = if entry.depth >= 2 { printable(service_and_method(&entry.name)) } else { name };
+            match text(entry, "container_name") {
+                Some(container) => format!("{name} {}", printable(container)),
+                None => name,
+            }
+        }
         EntryKind::Sync | EntryKind::Exec => name,
     }
+}
+
+/// `Task/Create` of `containerd.task.v3.Task/Create`; other names as they are.
+fn service_and_method(name: &str) -> &str {
+    let package_end = name.split_once('/').and_then(|(service, _)| service.rfind('.'));
+    package_end.map_or(name, |dot| &name[dot + 1..])
 }
 
 /// What stands beneath an entry, in pieces that lines break between.

@@ -122,8 +122,9 @@ impl Store {
         self.pods.set_attributes(uid, attributes);
     }
 
-    pub(super) fn sandbox_removed(&mut self, id: &str, at_ns: u64) {
-        self.pods.sandbox_removed(id, at_ns);
+    /// The runtime has removed the sandbox or container.
+    pub(super) fn removed(&mut self, id: &str, at_ns: u64) {
+        self.pods.removed(id, at_ns);
     }
 
     pub(super) fn pod_gone(&mut self, key: PodKey, at_ns: u64) {

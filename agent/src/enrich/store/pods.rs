@@ -192,16 +192,14 @@ impl Pods {
         }
     }
 
-    /// The runtime has removed the sandbox. A pod without any sandbox left is gone.
-    pub(super) fn sandbox_removed(&mut self, id: &str, at_ns: u64) {
-        let Some(pod) = self.find(id).map(|found| found.pod) else { return };
-        if let Some(known) = self.ids.find_mut(self.hasher.hash_one(id), |known| known.text.id == id) {
-            known.is_removed = true;
-        }
-        let is_sandbox = |known: &Id| known.is_sandbox && !known.is_removed;
-        let ids = &self.slots[pod.slot as usize].ids;
-        let has_sandbox = ids.iter().any(|hash| self.ids.find(*hash, |id| id.pod == pod).is_some_and(is_sandbox));
-        if !has_sandbox {
+    /// The runtime has removed the sandbox or container. A pod without any sandbox left is gone.
+    pub(super) fn removed(&mut self, id: &str, at_ns: u64) {
+        let hash = self.hasher.hash_one(id);
+        let Some(known) = self.ids.find_mut(hash, |known| known.text.id == id) else { return };
+        known.is_removed = true;
+        let pod = known.pod;
+        let Some(slot) = self.slot(pod) else { return };
+        if !slot.ids.iter().any(|hash| self.id_of(pod, *hash).is_some_and(|id| id.is_sandbox && !id.is_removed)) {
             self.gone(pod, at_ns);
         }
     }
@@ -225,18 +223,31 @@ impl Pods {
     }
 
     fn insert_id(&mut self, hash: u64, id: &str, container: Option<&str>, pod: PodKey, source: Source) {
+        let full = self.slots[pod.slot as usize].ids.len() == MAX_IDS_PER_POD;
+        let dispensable = full.then(|| self.most_dispensable_id(pod));
         let slot = &mut self.slots[pod.slot as usize];
         slot.gone_ns = None; // a static pod comes back under the same uid
-        let oldest = (slot.ids.len() == MAX_IDS_PER_POD).then(|| slot.ids.remove(0));
+        let dispensable = dispensable.map(|position| slot.ids.remove(position));
         slot.ids.push(hash);
-        if let Some(oldest) = oldest {
+        if let Some(dispensable) = dispensable {
             self.ids_evicted += 1;
-            self.forget_id(oldest, pod);
+            self.forget_id(dispensable, pod);
         }
         let hasher = &self.hasher;
         let text = Arc::new(Container { id: id.to_owned(), name: container.unwrap_or_default().to_owned() });
         let known = Id { text, is_sandbox: container.is_none(), is_removed: false, pod, source };
         self.ids.insert_unique(hash, known, |known| hasher.hash_one(known.text.id.as_str()));
+    }
+
+    /// The oldest id that is removed, else the oldest container: a container that restarts must not cost its sandbox.
+    fn most_dispensable_id(&self, pod: PodKey) -> usize {
+        let ids = &self.slots[pod.slot as usize].ids;
+        let first = |matches: fn(&Id) -> bool| ids.iter().position(|hash| self.id_of(pod, *hash).is_none_or(matches));
+        first(|id| id.is_removed).or_else(|| first(|id| !id.is_sandbox)).unwrap_or(0)
+    }
+
+    fn id_of(&self, pod: PodKey, hash: u64) -> Option<&Id> {
+        self.ids.find(hash, |known| known.pod == pod)
     }
 
     fn forget_id(&mut self, hash: u64, pod: PodKey) {

@@ -82,6 +82,11 @@ impl Traces {
         (trace.strength == Strength::Root || !trace.shared).then_some(trace.pod).flatten()
     }
 
+    /// Whether the trace is one pod's for good: no span that is still to come can change that.
+    pub(in crate::enrich) fn is_settled(&self, trace_id: &[u8; 16]) -> bool {
+        self.known.get(trace_id).is_some_and(|trace| trace.strength > Strength::BeganWithStop)
+    }
+
     /// Any pod that something in the trace was of.
     pub(super) fn any_pod(&self, trace_id: &[u8; 16]) -> Option<PodKey> {
         self.known.get(trace_id)?.seen

@@ -22,6 +22,7 @@ mod timeline;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -108,6 +109,7 @@ pub struct Replay {
     config: Value,
     mode: String,
     timeline: watch::Sender<Timeline>,
+    acknowledged: Arc<watch::Sender<u64>>,
     directory: TempDir,
 }
 
@@ -140,6 +142,7 @@ impl Replay {
             config,
             mode: String::new(),
             timeline: watch::Sender::new(timeline),
+            acknowledged: Arc::new(watch::Sender::new(0)),
             directory,
         };
         if hold_ns.is_none() {
@@ -172,9 +175,9 @@ impl Replay {
 
         let requests = self.requests.take().context("a replay is played once")?;
         let endpoint = self.ports.otlp_endpoint();
-        let timeline = self.timeline.subscribe();
+        let (timeline, acknowledged) = (self.timeline.subscribe(), self.acknowledged.clone());
         let mut sending = JoinSet::new(); // dropped with the replay
-        sending.spawn(async move { requests.send(&endpoint, timeline, wall_offset_ns).await });
+        sending.spawn(async move { requests.send(&endpoint, timeline, wall_offset_ns, acknowledged).await });
         if self.timeline.borrow().hold_ns.is_some() {
             self.pair.wait_until_holding().await?;
             self.start_agent().await?;
@@ -190,6 +193,11 @@ impl Replay {
 
     pub fn ports(&self) -> Ports {
         self.ports
+    }
+
+    /// Spans that the agent has acknowledged so far.
+    pub fn acknowledged(&self) -> watch::Receiver<u64> {
+        self.acknowledged.subscribe()
     }
 
     pub fn upstream(&mut self) -> &mut Upstream {

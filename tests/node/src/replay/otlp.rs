@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -78,6 +79,7 @@ impl Requests {
         endpoint: &str,
         mut timeline: watch::Receiver<Timeline>,
         wall_offset_ns: u64,
+        acknowledged: Arc<watch::Sender<u64>>,
     ) -> Result<Sent> {
         let channel = Endpoint::from_shared(endpoint.to_owned())?.connect_lazy();
         let mut total = Sent::default();
@@ -94,13 +96,12 @@ impl Requests {
             let spans = shift_times(&mut body, &moved)?.spans;
             total.requests += 1;
             total.spans += spans;
-            sending.spawn(send_one(channel.clone(), body.into(), spans));
+            sending.spawn(send_one(channel.clone(), body.into(), spans, acknowledged.clone()));
         }
         while let Some(sent) = sending.join_next().await {
-            let (acknowledged, retries) = sent?;
-            total.acknowledged_spans += acknowledged;
-            total.retries += retries;
+            total.retries += sent?;
         }
+        total.acknowledged_spans = *acknowledged.borrow();
         Ok(total)
     }
 
@@ -112,18 +113,21 @@ impl Requests {
     }
 }
 
-/// Sends until it is acknowledged, refused for good, or too old. Returns the spans acknowledged and the retries.
-async fn send_one(channel: Channel, body: Bytes, spans: u64) -> (u64, u64) {
+/// Sends until it is acknowledged, refused for good, or too old. Returns the retries.
+async fn send_one(channel: Channel, body: Bytes, spans: u64, acknowledged: Arc<watch::Sender<u64>>) -> u64 {
     let started = tokio::time::Instant::now();
     let mut retries = 0;
     loop {
         let status = match export(channel.clone(), body.clone()).await {
-            Ok(()) => return (spans, retries),
+            Ok(()) => {
+                acknowledged.send_modify(|count| *count += spans);
+                return retries;
+            }
             Err(status) => status,
         };
         if status.code() != tonic::Code::Unavailable || started.elapsed() > GIVE_UP {
             eprintln!("a request of {spans} spans was not taken: {status}");
-            return (0, retries);
+            return retries;
         }
         retries += 1;
         let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);

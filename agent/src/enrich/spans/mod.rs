@@ -8,18 +8,21 @@
 //!  inherit  from the nearest ancestor that has a pod, else from the trace if that is one pod's
 //! ```
 
+mod learn;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use spanlet_otlp::{Additions, Span, SpanKind, TraceRequest};
 
-use super::evidence::{self, Evidence};
+use super::evidence::Evidence;
 use super::names::{self, Role};
-use super::source::{PodName, Source};
-use super::store::{Identity, PodKey, TraceEvidence};
+use super::source::Source;
+use super::store::{Identity, PodKey};
 use super::{Enricher, attributes};
 use crate::batch::Batch;
 use crate::call::Call;
+use crate::config::ShimService;
 use crate::pod::Owner;
 
 /// Who made the spans of a resource.
@@ -50,121 +53,17 @@ impl Enricher {
             .map(|index| {
                 let resource = request.resource(index);
                 attributes::add_node(additions, index, &resource, &self.config);
-                Emitter::of(resource.attribute("service.name").and_then(|name| name.as_str()))
+                let emitter = Emitter::of(resource.attribute("service.name").and_then(|name| name.as_str()));
+                if matches!(emitter, Emitter::Shim(_)) && self.config.shim_service == ShimService::Collapse {
+                    attributes::collapse_shim(additions, request, index);
+                }
+                emitter
             })
             .collect();
         let told = self.learn_from_spans(request, calls, &emitters);
         self.own(request, calls, owners, &told, &emitters);
         self.inherit(request, calls, owners, &emitters);
         self.attribute(request, additions, owners);
-    }
-
-    fn learn_from_spans<'a>(
-        &mut self,
-        request: &'a TraceRequest,
-        calls: &[Option<Arc<Call>>],
-        emitters: &[Emitter<'_>],
-    ) -> Vec<Told<'a>> {
-        let mut all = Vec::new();
-        for (index, span) in request.spans().enumerate() {
-            if matches!(emitters[span.resource()], Emitter::ControlPlane) {
-                continue;
-            }
-            let call = calls[index].as_deref();
-            match span.kind() {
-                SpanKind::Internal => all.extend(self.learn_from_internal(index, &span)),
-                SpanKind::Server => all.extend(self.learn_from_server(index, &span, call)),
-                _ => {}
-            }
-        }
-        all
-    }
-
-    fn learn_from_internal<'a>(&mut self, index: usize, span: &Span<'a>) -> Option<Told<'a>> {
-        match span.name() {
-            "syncPod" | "syncTerminatingPod" => self.learn_from_sync(index, span, false),
-            "syncTerminatedPod" => self.learn_from_sync(index, span, true),
-            "Containers/GarbageCollect" | "Images/GarbageCollect" => {
-                self.store.note_trace(span.trace_id(), TraceEvidence::Node);
-                None
-            }
-            _ => {
-                let evidence = evidence::of_runtime(span)?;
-                let pod = self.learn_evidence(span.trace_id(), &evidence);
-                if evidence.creates {
-                    self.note_call(span, Role::Creates, &evidence, pod);
-                }
-                Some(Told { span: index, evidence, pod })
-            }
-        }
-    }
-
-    fn learn_from_sync<'a>(&mut self, index: usize, span: &Span<'a>, is_last: bool) -> Option<Told<'a>> {
-        let name = evidence::of_sync(span)?;
-        let pod = self.store.claim_pod(&name, Source::Span)?;
-        let ended_ns = span.end_unix_nano();
-        self.store.note_trace(span.trace_id(), TraceEvidence::Root { pod, ended_ns });
-        if is_last {
-            self.store.pod_gone(pod, ended_ns);
-        }
-        Some(Told { span: index, evidence: Evidence::of_pod(name), pod: Some(pod) })
-    }
-
-    /// A server span of a call that is known adds nothing but a container's name; the wire does not tell that.
-    fn learn_from_server<'a>(&mut self, index: usize, span: &Span<'a>, call: Option<&Call>) -> Option<Told<'a>> {
-        let role = Role::of(span.name());
-        if call.is_some_and(|call| call.owner.is_some()) && role != Some(Role::Creates) {
-            return None;
-        }
-        let evidence = evidence::of_runtime(span);
-        let pod = evidence.as_ref().and_then(|evidence| self.learn_evidence(span.trace_id(), evidence));
-        if let (Some(role), None) = (role, call) {
-            self.note_call(span, role, &evidence.unwrap_or(Evidence::NONE), pod);
-        }
-        evidence.map(|evidence| Told { span: index, evidence, pod })
-    }
-
-    /// Notes a call that only its server's span tells of.
-    fn note_call(&mut self, span: &Span<'_>, role: Role, evidence: &Evidence<'_>, pod: Option<PodKey>) {
-        let pod = pod.map(|pod| (pod, evidence.source));
-        let pod = pod.or_else(|| self.by_id(evidence).map(|found| (found.pod, found.source)));
-        let pod = pod.filter(|_| role != Role::Node);
-        self.store.note_trace(span.trace_id(), TraceEvidence::Call { role, started_ns: span.start_unix_nano(), pod });
-    }
-
-    /// Takes what a span tells into the store and returns the pod that it means.
-    fn learn_evidence(&mut self, trace_id: [u8; 16], evidence: &Evidence<'_>) -> Option<PodKey> {
-        let pod = match &evidence.pod {
-            Some(name) => Some(self.claim_named(trace_id, name, evidence)),
-            None => evidence.sandbox_id.and_then(|id| self.store.find(id)).map(|sandbox| sandbox.pod),
-        }?;
-        if let Some(id) = evidence.sandbox_id.filter(|id| names::is_id(id) && evidence.pod.is_some()) {
-            self.store.claim_sandbox(id, pod, evidence.source);
-        }
-        if let Some(id) = evidence.container_id.filter(|id| names::is_id(id) && evidence.sandbox_id != Some(id)) {
-            self.store.claim_container(id, evidence.container_name.unwrap_or_default(), pod, evidence.source);
-        }
-        Some(pod)
-    }
-
-    /// The pod of this name. Without a uid only the ids beside it or its trace can tell which pod that is: a pod of the
-    /// same name may have been there before.
-    fn claim_named(&mut self, trace_id: [u8; 16], name: &PodName<'_>, evidence: &Evidence<'_>) -> PodKey {
-        if let Some(pod) = self.store.claim_pod(name, evidence.source) {
-            return pod;
-        }
-        let by_id = self.by_id(evidence).map(|found| found.pod);
-        let is_named = |pod: &PodKey| {
-            self.store.pod(*pod).is_some_and(|pod| pod.namespace == name.namespace && pod.name == name.name)
-        };
-        let known = by_id.into_iter().chain(self.store.pod_in_trace(&trace_id)).find(is_named);
-        known.unwrap_or_else(|| self.store.claim_nameless(name, evidence.source))
-    }
-
-    /// Whose the container or the sandbox is that a span names.
-    fn by_id(&self, evidence: &Evidence<'_>) -> Option<Identity> {
-        let container = evidence.container_id.and_then(|id| self.store.find(id));
-        container.or_else(|| evidence.sandbox_id.and_then(|id| self.store.find(id)))
     }
 
     fn own(
@@ -192,7 +91,7 @@ impl Enricher {
                 _ => None,
             });
             let Some(owner) = own.and_then(|own| self.store.owner(own)) else { continue };
-            if call.is_none() && self.store.trace_pod(&span.trace_id()).is_none() {
+            if call.is_none() && !self.store.traces.is_settled(&span.trace_id()) {
                 self.tell_relatives(&span, &owner);
             }
             owners[index] = Some(owner);

@@ -1,0 +1,240 @@
+//! Whose calls and processes are.
+
+use super::*;
+use crate::call::Claim;
+use crate::exec::Exec;
+
+#[test]
+fn the_wire_tells_whose_a_call_is() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    for (method, subject) in [
+        ("RuntimeService/PodSandboxStatus", sandbox("web")),
+        ("RuntimeService/ContainerStatus", container("web")),
+        ("RuntimeService/ExecSync", container("web")),
+    ] {
+        let owner = node.cri(9, method, subject, None).owner.unwrap();
+        assert_eq!((pod_of(Some(&owner)), owner.source), (Some("web"), "wire"), "{method}");
+        let is_container = method != "RuntimeService/PodSandboxStatus";
+        assert_eq!(
+            owner.container.as_ref().map(|container| container.id.clone()),
+            is_container.then(|| id("web", "container"))
+        );
+    }
+}
+
+#[test]
+fn a_created_containers_call_names_its_container() {
+    let mut node = Node::new();
+    node.cri(1, "RuntimeService/RunPodSandbox", metadata("web"), Some(&id("web", "sandbox")));
+    let new = id("web", "container");
+    let owner = node.cri(1, "RuntimeService/CreateContainer", sandbox("web"), Some(&new)).owner.unwrap();
+    assert_eq!(owner.container.unwrap().id, new);
+}
+
+#[test]
+fn calls_of_the_node_belong_to_no_pod() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    for method in ["ListPodSandbox", "ListContainers", "Version", "Status", "ListContainerStats", "GetContainerEvents"]
+    {
+        // A list may be filtered by id; it is the node's all the same.
+        for subject in [Subject::Unknown, sandbox("web")] {
+            assert_eq!(node.cri(2, &format!("RuntimeService/{method}"), subject, None).owner, None, "{method}");
+        }
+    }
+    let image = Subject::Image("app:1".to_owned());
+    assert_eq!(node.cri(3, "ImageService/ImageStatus", image, None).owner, None);
+    assert_eq!(node.cri(4, "RuntimeService/PodSandboxStatus", sandbox("other"), None).owner, None);
+}
+
+#[test]
+fn an_image_is_pulled_for_the_pod_whose_trace_it_is_in() {
+    let mut node = Node::new();
+    let image = || Subject::Image("app:1".to_owned());
+    node.cri(1, "RuntimeService/RunPodSandbox", metadata("web"), Some(&id("web", "sandbox")));
+    node.cri(2, "RuntimeService/RunPodSandbox", metadata("api"), Some(&id("api", "sandbox")));
+    let pull = node.cri(1, "ImageService/PullImage", image(), None).owner.unwrap();
+    assert_eq!((pod_of(Some(&pull)), pull.source), (Some("web"), "trace"));
+    assert_eq!(pod_of(node.cri(2, "ImageService/ImageStatus", image(), None).owner.as_ref()), Some("api"));
+}
+
+#[test]
+fn a_terminating_pods_trace_is_known_by_its_first_call() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    node.cri(2, "RuntimeService/StopContainer", container("web"), None);
+    let list = node.cri(2, "RuntimeService/ListPodSandbox", Subject::Unknown, None);
+    assert_eq!(pod_of(list.owner.as_ref()), Some("web"));
+}
+
+#[test]
+fn garbage_collection_lists_for_nobody() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    node.start_pod(2, "api");
+    let list = |node: &mut Node| node.cri(3, "RuntimeService/ListContainers", Subject::Unknown, None).owner;
+    assert_eq!(list(&mut node), None);
+    let stopped = node.cri(3, "RuntimeService/StopPodSandbox", sandbox("web"), None);
+    assert_eq!(pod_of(stopped.owner.as_ref()), Some("web"));
+    assert_eq!(list(&mut node), None, "one pod so far");
+    let removed = node.cri(3, "RuntimeService/RemovePodSandbox", sandbox("api"), None);
+    assert_eq!(pod_of(removed.owner.as_ref()), Some("api"));
+    assert_eq!(list(&mut node), None, "two pods");
+}
+
+#[test]
+fn containers_from_before_the_agent_are_known_by_their_trace() {
+    let mut node = Node::new();
+    node.pass("kubelet", [sync(1, 1, "syncPod", "old")]);
+    node.cri(1, "RuntimeService/StopContainer", container("old"), None);
+    let status = node.cri(7, "RuntimeService/ContainerStatus", container("old"), None).owner.unwrap();
+    assert_eq!((pod_of(Some(&status)), status.source), (Some("old"), "trace"));
+}
+
+#[test]
+fn an_unnamed_call_is_judged_by_what_it_carries() {
+    let mut node = Node::new();
+    let unnamed = |node: &mut Node, subject: Subject, response_id: Option<&str>| {
+        node.calls += 1;
+        let mut call = node.cri(1, "RuntimeService/Version", Subject::Unknown, None);
+        (call.method, call.naming, call.subject) = (None, Naming::Unknown, subject);
+        call.response_id = response_id.map(str::to_owned);
+        let mut event = CallEvent::Finished(Box::new(call));
+        node.enricher.call(&mut event);
+        let CallEvent::Finished(call) = event else { unreachable!() };
+        call.owner
+    };
+    assert_eq!(pod_of(unnamed(&mut node, metadata("web"), Some(&id("web", "sandbox"))).as_ref()), Some("web"));
+    assert_eq!(pod_of(unnamed(&mut node, sandbox("web"), Some(&id("web", "container"))).as_ref()), Some("web"));
+    assert_eq!(pod_of(unnamed(&mut node, container("web"), None).as_ref()), Some("web"));
+}
+
+// === plugins ===
+
+const PUBLISH: &str = "csi.v1.Node/NodePublishVolume";
+const STAGE: &str = "csi.v1.Node/NodeStageVolume";
+const UNSTAGE: &str = "csi.v1.Node/NodeUnstageVolume";
+
+fn csi(node: &mut Node, method: &str, volume: &str, pod: Option<&str>) -> Call {
+    let path = match pod {
+        Some(pod) => format!("/var/lib/kubelet/pods/{}/volumes/kubernetes.io~csi/{volume}/mount", uid(pod)),
+        None => format!("/var/lib/kubelet/plugins/kubernetes.io/csi/driver/{volume}/globalmount"),
+    };
+    let subject = Subject::Volume { id: volume.to_owned(), paths: vec![path] };
+    node.call(SocketKind::Csi, None, method, subject, None)
+}
+
+#[test]
+fn a_published_volume_names_its_pod_by_uid() {
+    let mut node = Node::new();
+    let owner = csi(&mut node, PUBLISH, "vol-1", Some("web")).owner.unwrap();
+    assert_eq!((owner.pod.uid.clone(), owner.pod.name.as_str(), owner.source), (uid("web"), "", "path"));
+    node.start_pod(1, "web");
+    let owner = csi(&mut node, "csi.v1.Node/NodeGetVolumeStats", "vol-1", Some("web")).owner.unwrap();
+    assert_eq!((owner.pod.name.as_str(), owner.source), ("web", "path"));
+}
+
+#[test]
+fn a_staged_volume_is_for_the_pod_it_is_published_for_next() {
+    let mut node = Node::new();
+    for pod in ["web", "api"] {
+        let staged = csi(&mut node, STAGE, "vol-1", None);
+        assert_eq!(staged.owner, None, "for {pod}");
+        csi(&mut node, PUBLISH, "vol-1", Some(pod));
+        let late = node.enricher.take_late_owners();
+        let told: Vec<_> =
+            late.iter().map(|late| (late.stream, late.owner.pod.uid.clone(), late.owner.source)).collect();
+        assert_eq!(told, [(staged.stream, uid(pod), "volume")]);
+        csi(&mut node, "csi.v1.Node/NodeUnpublishVolume", "vol-1", Some(pod));
+        let unstaged = csi(&mut node, UNSTAGE, "vol-1", None).owner.unwrap();
+        assert_eq!((unstaged.pod.uid.clone(), unstaged.source), (uid(pod), "volume"));
+    }
+    assert_eq!(csi(&mut node, UNSTAGE, "vol-2", None).owner, None);
+}
+
+#[test]
+fn too_many_staged_volumes_are_counted() {
+    let mut node = Node::new();
+    for volume in 0..300 {
+        csi(&mut node, STAGE, &format!("vol-{volume}"), None);
+    }
+    assert_eq!(node.enricher.counts().pending_dropped, 300 - 256);
+}
+
+#[test]
+fn claims_are_the_pods_that_reserved_them() {
+    let mut node = Node::new();
+    let claims = |uid: &str| Subject::Claims(vec![Claim { uid: uid.to_owned(), ..Claim::default() }]);
+    let prepare = |node: &mut Node, claim: &str| {
+        let method = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources";
+        node.call(SocketKind::Dra, None, method, claims(claim), None)
+    };
+    let first = prepare(&mut node, "claim-1");
+    assert_eq!(first.owner, None);
+    let web = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &web };
+    node.enricher.learn(&Fact::Claim { uid: "claim-1", pod }, Source::Api);
+    let late = node.enricher.take_late_owners();
+    assert_eq!(late.iter().map(|late| (late.stream, late.owner.source)).collect::<Vec<_>>(), [(first.stream, "claim")]);
+    let owner = prepare(&mut node, "claim-1").owner.unwrap();
+    assert_eq!((pod_of(Some(&owner)), owner.source), (Some("web"), "claim"));
+}
+
+#[test]
+fn calls_of_other_plugins_name_no_pod() {
+    let mut node = Node::new();
+    let call = node.call(SocketKind::DevicePlugin, None, "v1beta1.DevicePlugin/Allocate", Subject::Unknown, None);
+    assert_eq!(call.owner, None);
+}
+
+// === processes ===
+
+fn owner_of_process(node: &mut Node, argv: &[&str], cni: &[&str]) -> Option<Owner> {
+    let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    let mut exec = Exec {
+        pid: 1,
+        parent_pid: 1,
+        argv: own(argv),
+        cni: own(cni),
+        started_ns: 0,
+        ended_ns: None,
+        exit_status: None,
+        cpu_ns: None,
+        owner: None,
+    };
+    node.enricher.exec(&mut exec);
+    exec.owner
+}
+
+#[test]
+fn a_cni_plugin_tells_its_sandbox_before_the_runtime_does() {
+    let mut node = Node::new();
+    let arguments =
+        format!("CNI_ARGS=IgnoreUnknown=1;K8S_POD_UID={};K8S_POD_NAME=web;K8S_POD_NAMESPACE=default", uid("web"));
+    let sandbox_id = format!("CNI_CONTAINERID={}", id("web", "sandbox"));
+    let owner = owner_of_process(&mut node, &["/opt/cni/bin/bridge"], &["CNI_COMMAND=ADD", &arguments, &sandbox_id]);
+    assert_eq!(pod_of(owner.as_ref()), Some("web"));
+    let shim = id("web", "sandbox");
+    let owner = owner_of_process(&mut node, &["containerd-shim-runc-v2", "-id", &shim, "start"], &[]);
+    assert_eq!((pod_of(owner.as_ref()), owner.as_ref().and_then(|owner| owner.container.clone())), (Some("web"), None));
+}
+
+#[test]
+fn conmon_tells_its_container_by_name() {
+    let mut node = Node::new();
+    let (sandbox, container) = (id("web", "sandbox"), id("web", "container"));
+    let name = |container: &str| format!("k8s_{container}_web_default_{}_0", uid("web"));
+    let owner = owner_of_process(&mut node, &["conmon", "-c", &sandbox, "-n", &name("POD")], &[]);
+    assert_eq!((pod_of(owner.as_ref()), owner.as_ref().and_then(|owner| owner.container.clone())), (Some("web"), None));
+    owner_of_process(&mut node, &["conmon", "-c", &container, "-n", &name("app")], &[]);
+    let owner = owner_of_process(&mut node, &["runc", "start", &container], &[]).unwrap();
+    assert_eq!((pod_of(Some(&owner)), owner.container.as_ref().unwrap().name.as_str()), (Some("web"), "app"));
+}
+
+#[test]
+fn a_process_of_nobody_knows_has_no_owner() {
+    let mut node = Node::new();
+    assert_eq!(owner_of_process(&mut node, &["runc", "--version"], &[]), None);
+    assert_eq!(owner_of_process(&mut node, &["runc", "start", &id("web", "container")], &["CNI_ARGS=x"]), None);
+}
