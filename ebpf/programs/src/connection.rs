@@ -265,7 +265,7 @@ pub unsafe fn write_accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *m
     unsafe { walk::accepted::<LOOP>(endpoint, mark, bytes) };
 }
 
-/// The write is over, whatever became of it.
+/// The write is over, whatever became of it, and all of it is accounted for: a reader may compare offsets now.
 #[inline(always)]
 pub fn write_ends(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
