@@ -216,7 +216,7 @@ impl Points {
 
     /// Where handling ends and sending begins: so the four phases add up to the call.
     fn handled_ns(&self) -> Option<u64> {
-        Some(self.response_started_ns?.max(self.request_read_ns?))
+        Some(self.response_started_ns?.max(self.request_read_ns.unwrap_or_default()))
     }
 
     /// Nanoseconds from the response's last byte written to it read.
