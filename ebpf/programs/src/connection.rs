@@ -265,7 +265,8 @@ pub unsafe fn write_accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *m
     unsafe { walk::accepted::<LOOP>(endpoint, mark, bytes) };
 }
 
-/// The write is over, whatever became of it.
+/// The write is over, whatever became of it, and all of it is accounted for: until then a reader that has emptied the queue may
+/// have been handed more than `written` says.
 #[inline(always)]
 pub fn write_ends(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.

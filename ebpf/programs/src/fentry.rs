@@ -46,11 +46,11 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
         return;
     }
     if let Some(endpoint) = watched(sk) {
-        connection::write_ends(endpoint);
         if result > 0 {
             // SAFETY: both point into their maps.
             unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
         }
+        connection::write_ends(endpoint);
     }
     let _ = MARKS.remove(&thread);
 }

@@ -102,9 +102,9 @@ fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
             return;
         }
         store!(mark, accepted, taken);
+        connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
         if left == 0 {
             connection::write_ends(endpoint);
         }
-        connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
     }
 }

@@ -164,11 +164,11 @@ fn exit<const LOOP: bool>(result: i64) {
             unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
             emit::flush(endpoint);
         } else if action >= Action::Write as u32 {
-            connection::write_ends(endpoint);
             if result > 0 {
                 // SAFETY: both point into their maps.
                 unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
             }
+            connection::write_ends(endpoint);
         } else if result > 0 {
             connection::read_bytes(sk, endpoint, result as u64);
         }
