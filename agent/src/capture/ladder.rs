@@ -32,7 +32,8 @@ pub struct Plan {
 }
 
 /// Fields that only the modes need that read the kernel's message iterator.
-const OF_MESSAGES: [&str; 8] = ["msg_iter", "iter_type", "iov", "ITER_IOVEC", "iov_offset", "count", "nr_segs", "socket"];
+const OF_MESSAGES: [&str; 8] =
+    ["msg_iter", "iter_type", "iov", "ITER_IOVEC", "iov_offset", "count", "nr_segs", "socket"];
 /// Fields that only tracepoint mode needs.
 const OF_DESCRIPTORS: [&str; 8] = ["files", "fdt", "max_fds", "fd", "private_data", "pt_regs", "orig_ax", "syscallno"];
 
@@ -72,7 +73,8 @@ fn automatic(features: &Features, reasons: &mut Vec<String>) -> Vec<Mode> {
 
 fn usable(mode: Mode, features: &Features, reasons: &mut Vec<String>) -> bool {
     let needless: &[&str] = if mode == Mode::Tracepoint { &OF_MESSAGES } else { &OF_DESCRIPTORS };
-    let missing: Vec<&str> = features.fields_missing.iter().copied().filter(|field| !needless.contains(field)).collect();
+    let missing: Vec<&str> =
+        features.fields_missing.iter().copied().filter(|field| !needless.contains(field)).collect();
     if !missing.is_empty() {
         reasons.push(format!("{}: the kernel's types lack {}", mode.label(), missing.join(", ")));
         return false;

@@ -60,9 +60,14 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     Starting,
-    Attached { mode: Mode, reasons: Vec<String> },
+    Attached {
+        mode: Mode,
+        reasons: Vec<String>,
+    },
     /// Nothing is attached; the reasons say why.
-    Off { reasons: Vec<String> },
+    Off {
+        reasons: Vec<String>,
+    },
 }
 
 /// Why capture could not be started at all.

@@ -1,11 +1,11 @@
 //! Asks the running kernel what it can do, and attaches by the plan: the first mode that loads and links is taken.
 
+use super::Mode;
 use super::attach::{self, Attached, Setup};
 use super::identity::Identity;
 use super::ladder::{self, Features, Plan, Preemption};
 use super::layout::{self, FUNCTIONS, LayoutReport};
 use super::paths::{self, PathError};
-use super::Mode;
 use crate::config;
 
 /// Nothing could be attached; the reasons say why, one sentence each.

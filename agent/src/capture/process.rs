@@ -35,9 +35,7 @@ impl Containers {
 fn container_of(groups: &str) -> Option<&str> {
     groups.lines().rev().find_map(|line| {
         let path = line.splitn(3, ':').nth(2)?;
-        path.rsplit('/').find_map(|part| {
-            part.split(|c: char| !c.is_ascii_hexdigit()).find(|run| run.len() == ID_BYTES)
-        })
+        path.rsplit('/').find_map(|part| part.split(|c: char| !c.is_ascii_hexdigit()).find(|run| run.len() == ID_BYTES))
     })
 }
 

@@ -109,7 +109,8 @@ impl Stream {
 
     fn settle_response_id(&mut self) {
         let id = self.response_id.take();
-        if self.call.method.as_deref().is_some_and(|m| m.ends_with("/RunPodSandbox") || m.ends_with("/CreateContainer")) {
+        if self.call.method.as_deref().is_some_and(|m| m.ends_with("/RunPodSandbox") || m.ends_with("/CreateContainer"))
+        {
             self.call.response_id = id;
         }
     }
@@ -121,7 +122,8 @@ impl Stream {
         }
         if ends {
             let shape = if after_data || self.response_headers { code::OK } else { code::UNKNOWN };
-            let status = header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+            let status =
+                header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
             self.call.status = Some(match status {
                 Some(code) => Status { code, source: StatusSource::Wire },
                 None => Status { code: shape, source: StatusSource::Shape },
@@ -153,7 +155,8 @@ impl Stream {
     /// RST_STREAM, by either end. gRPC's mapping of error codes (grpc `PROTOCOL-HTTP2.md`, "Errors"); a cancelled call that
     /// has outlived its deadline has exceeded it: then neither end writes a status.
     pub fn reset(&mut self, error: u32, time_ns: u64) {
-        let expired = self.call.timeout_ns.is_some_and(|timeout| time_ns >= self.call.started_ns.saturating_add(timeout));
+        let expired =
+            self.call.timeout_ns.is_some_and(|timeout| time_ns >= self.call.started_ns.saturating_add(timeout));
         let code = match error {
             // CANCEL
             8 if expired => code::DEADLINE_EXCEEDED,

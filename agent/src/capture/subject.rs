@@ -90,7 +90,8 @@ fn sandbox(field: &Field) -> Option<Subject> {
     if !field.nested {
         return None;
     }
-    let PodSandboxMetadata { name, uid, namespace, attempt } = PodSandboxMetadata::decode(field.bytes.as_slice()).ok()?;
+    let PodSandboxMetadata { name, uid, namespace, attempt } =
+        PodSandboxMetadata::decode(field.bytes.as_slice()).ok()?;
     Some(Subject::Sandbox { name, uid, namespace, attempt })
 }
 
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn plugin_subjects_are_volumes_or_claims() {
-        let publish = [field(1, b"vol-1"), field(3, b"/staging"), field(4, b"/var/lib/kubelet/pods/u1/volumes/x/mount")];
+        let publish =
+            [field(1, b"vol-1"), field(3, b"/staging"), field(4, b"/var/lib/kubelet/pods/u1/volumes/x/mount")];
         assert_eq!(
             of(SocketKind::Csi, Some("csi.v1.Node/NodePublishVolume"), &publish),
             Subject::Volume {
@@ -189,7 +191,8 @@ mod tests {
                 paths: vec!["/staging".into(), "/var/lib/kubelet/pods/u1/volumes/x/mount".into()]
             }
         );
-        let prepare = [field(1, b"ns"), field(2, b"u1"), field(3, b"c1"), field(1, b"ns"), field(2, b"u2"), field(3, b"c2")];
+        let prepare =
+            [field(1, b"ns"), field(2, b"u1"), field(3, b"c1"), field(1, b"ns"), field(2, b"u2"), field(3, b"c2")];
         let claim = |uid: &str, name: &str| Claim { namespace: "ns".into(), uid: uid.into(), name: name.into() };
         assert_eq!(
             of(SocketKind::Csi, Some("k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources"), &prepare),

@@ -107,7 +107,13 @@ impl Worker {
     }
 
     /// Takes all records that are in the ring.
-    fn drain(&self, attached: &mut Attached, decoder: &mut Decoder, dump: &mut Dump, clock: Clock) -> Result<(), Stopped> {
+    fn drain(
+        &self,
+        attached: &mut Attached,
+        decoder: &mut Decoder,
+        dump: &mut Dump,
+        clock: Clock,
+    ) -> Result<(), Stopped> {
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {
@@ -118,7 +124,9 @@ impl Worker {
                     let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
-                Err(error) => tracing::error!(%error, "a ring record could not be read: programs and agent do not agree"),
+                Err(error) => {
+                    tracing::error!(%error, "a ring record could not be read: programs and agent do not agree")
+                }
             }
             if stopped {
                 return Err(Stopped);

@@ -113,7 +113,8 @@ mod tests {
         assert_eq!(snapshot.delivered, BTreeMap::from([("headers".to_owned(), 10)]));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        for line in ["events_total{kind=\"headers\"} 12", "events_lost_total{kind=\"headers\",reason=\"ring_full\"} 2"] {
+        for line in ["events_total{kind=\"headers\"} 12", "events_lost_total{kind=\"headers\",reason=\"ring_full\"} 2"]
+        {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
     }
