@@ -73,6 +73,11 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), bytes, queued: false, spans: 0 })
     }
 
+    /// The most that one reservation can be asked to cover, if `bytes` is more than that.
+    pub fn clamp(&self, bytes: usize) -> usize {
+        bytes.min(self.shared.limit_bytes.saturating_sub(OVERHEAD_BYTES))
+    }
+
     /// Whether a request of a usual size would be taken now.
     pub fn has_room(&self) -> bool {
         self.queued_bytes() < self.shared.queue_limit_bytes && self.held_bytes() < self.shared.limit_bytes
@@ -197,6 +202,15 @@ mod tests {
         drop(first);
         assert_eq!(budget.held_bytes(), 0);
         budget.reserve(4_000).unwrap();
+    }
+
+    #[test]
+    fn the_largest_request_takes_the_whole_budget() {
+        let budget = Budget::new(10_000, 10_000);
+        let mut largest = budget.reserve(6_000).unwrap();
+        largest.grow_to(budget.clamp(12_000)).unwrap();
+        assert_eq!(budget.held_bytes(), 10_000);
+        assert_eq!(budget.clamp(5_000), 5_000);
     }
 
     #[test]

@@ -203,14 +203,20 @@ impl Points {
         between(self.request_written_ns, self.request_read_ns)
     }
 
-    /// Nanoseconds from the request read to the response's first byte written.
+    /// Nanoseconds from the request read to the response's first byte written; 0 if the server began to answer before it had read
+    /// the request's last byte.
     pub fn handling_ns(&self) -> Option<u64> {
-        between(self.request_read_ns, self.response_started_ns)
+        between(self.request_read_ns, self.handled_ns())
     }
 
-    /// Nanoseconds from the response's first byte written to its last.
+    /// Nanoseconds from the response's first byte written, or the request read if that is later, to the response's last byte.
     pub fn response_send_ns(&self) -> Option<u64> {
-        between(self.response_started_ns, self.response_written_ns)
+        between(self.handled_ns(), self.response_written_ns)
+    }
+
+    /// Where handling ends and sending begins: so the four phases add up to the call.
+    fn handled_ns(&self) -> Option<u64> {
+        Some(self.response_started_ns?.max(self.request_read_ns.unwrap_or_default()))
     }
 
     /// Nanoseconds from the response's last byte written to it read.

@@ -246,7 +246,11 @@ impl Worker {
         self.pass_on_late_owners();
         self.recorder.batch(&batch);
         match &self.outbound {
-            Some(queue) => queue.push_request(batch.request.encode(&batch.additions), reservation, &self.metrics),
+            Some(queue) => {
+                let encoded = batch.request.encode(&batch.additions);
+                drop(batch); // before a large request is copied into parts
+                queue.push_request(encoded, reservation, &self.metrics);
+            }
             None => self.metrics.filtered(FilterRule::Local, reservation.spans()),
         }
     }

@@ -178,7 +178,9 @@ impl Progress {
     }
 
     fn tick(&mut self, line: Option<&str>) {
-        if let Some(line) = line.filter(|line| !line.trim().is_empty()) {
+        // Not the drawings below a compiler's message.
+        let is_said = |line: &&str| line.trim_start().starts_with(char::is_alphanumeric);
+        if let Some(line) = line.filter(is_said) {
             self.last_line = line.trim().to_owned();
         }
         let period = if self.terminal { SPIN } else { REPORT };

@@ -41,6 +41,7 @@ pub struct Attached {
     pub ring: RingBuf<MapData>,
     pub counters: CountersView,
     ebpf: Ebpf,
+    names: Vec<&'static str>,
 }
 
 /// What the programs must know before they are loaded.
@@ -61,25 +62,47 @@ enum Hook {
     Probe(&'static str),
 }
 
+/// One program of a mode.
+struct Entry {
+    name: &'static str,
+    /// The same for kernels without `bpf_loop`, if it walks frames.
+    bounded: Option<&'static str>,
+    hook: Hook,
+}
+
+const fn entry(name: &'static str, hook: Hook) -> Entry {
+    Entry { name, bounded: None, hook }
+}
+
+const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
+    Entry { name, bounded: Some(bounded), hook }
+}
+
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
-const fn programs(mode: Mode) -> &'static [(&'static str, Hook)] {
+const fn programs(mode: Mode) -> &'static [Entry] {
+    const TRACEPOINT: &[Entry] = &[
+        walker("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
+        entry("sys_enter", Hook::Tracepoint("sys_enter")),
+    ];
+    const FENTRY: &[Entry] = &[
+        entry("fentry_release", Hook::Entry("unix_release_sock")),
+        entry("fentry_read", Hook::Entry("unix_stream_read_actor")),
+        walker("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
+        entry("fentry_send", Hook::Entry("unix_stream_sendmsg")),
+        entry("fexit_connect", Hook::Exit("unix_stream_connect")),
+        entry("fentry_connect", Hook::Entry("unix_stream_connect")),
+    ];
+    const KPROBE: &[Entry] = &[
+        entry("kprobe_release", Hook::Probe("unix_release_sock")),
+        entry("kprobe_read", Hook::Probe("unix_stream_read_actor")),
+        walker("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
+        entry("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
+        entry("kprobe_connect", Hook::Probe("unix_stream_connect")),
+    ];
     match mode {
-        Mode::Tracepoint => &[("sys_exit", Hook::Tracepoint("sys_exit")), ("sys_enter", Hook::Tracepoint("sys_enter"))],
-        Mode::Fentry => &[
-            ("fentry_release", Hook::Entry("unix_release_sock")),
-            ("fentry_read", Hook::Entry("unix_stream_read_actor")),
-            ("fexit_send", Hook::Exit("unix_stream_sendmsg")),
-            ("fentry_send", Hook::Entry("unix_stream_sendmsg")),
-            ("fexit_connect", Hook::Exit("unix_stream_connect")),
-            ("fentry_connect", Hook::Entry("unix_stream_connect")),
-        ],
-        Mode::Kprobe => &[
-            ("kprobe_release", Hook::Probe("unix_release_sock")),
-            ("kprobe_read", Hook::Probe("unix_stream_read_actor")),
-            ("kprobe_readable", Hook::Probe("sock_def_readable")),
-            ("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
-            ("kprobe_connect", Hook::Probe("unix_stream_connect")),
-        ],
+        Mode::Tracepoint => TRACEPOINT,
+        Mode::Fentry => FENTRY,
+        Mode::Kprobe => KPROBE,
     }
 }
 
@@ -99,18 +122,19 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
-    for (name, hook) in programs(mode) {
-        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
-        load(program, *hook, &btf).map_err(|source| AttachError::Load { name, source })?;
+    let mut loaded = Vec::new();
+    for entry in programs(mode) {
+        loaded.push((load(&mut ebpf, entry, &btf)?, entry.hook));
     }
-    for (name, hook) in programs(mode) {
+    for (name, hook) in &loaded {
         let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
         link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
     }
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    Ok(Attached { mode, ring, counters, ebpf })
+    let names = loaded.into_iter().map(|(name, _)| name).collect();
+    Ok(Attached { mode, ring, counters, ebpf, names })
 }
 
 /// Fills the trie of watched paths.
@@ -124,7 +148,22 @@ fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
     Ok(())
 }
 
-fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {
+/// Loads a program, or its twin where the kernel refuses it; says which.
+fn load(ebpf: &mut Ebpf, entry: &Entry, btf: &Btf) -> Result<&'static str, AttachError> {
+    let first = load_one(ebpf, entry.name, entry.hook, btf);
+    match (first, entry.bounded) {
+        (Err(AttachError::Load { .. }), Some(bounded)) => load_one(ebpf, bounded, entry.hook, btf),
+        (first, _) => first,
+    }
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &'static str, hook: Hook, btf: &Btf) -> Result<&'static str, AttachError> {
+    let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
+    let loaded = program_load(program, hook, btf);
+    loaded.map(|()| name).map_err(|source| AttachError::Load { name, source })
+}
+
+fn program_load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {
     match hook {
         Hook::Tracepoint(name) => <&mut BtfTracePoint>::try_from(program)?.load(name, btf),
         Hook::Entry(function) => <&mut FEntry>::try_from(program)?.load(function, btf),
@@ -157,7 +196,7 @@ impl std::fmt::Debug for Attached {
 impl Attached {
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
-        let count = |name| Some(self.ebpf.program(name)?.info().ok()?.verified_instruction_count()?);
-        programs(self.mode).iter().map(|(name, _)| (*name, count(name))).collect()
+        let count = |name: &str| Some(self.ebpf.program(name)?.info().ok()?.verified_instruction_count()?);
+        self.names.iter().map(|name| (*name, count(name))).collect()
     }
 }

@@ -24,9 +24,9 @@ use crate::call::SocketKind;
 /// Where the file is looked for if none is named; there it may be missing.
 pub const DEFAULT_PATH: &str = "/etc/spanlet/config.yaml";
 
-/// What the agent takes besides spans and the recorder: code, runtime, connections, kernel maps, tables of calls and
-/// pods, and the copy of a request while it is rewritten.
-const BASE_BYTES: usize = 24 << 20;
+/// What the agent takes besides spans and the recorder: code (8 MiB), kernel maps, tables of calls and pods, what is on
+/// its way in connections, and what the allocator keeps between large requests.
+const BASE_BYTES: usize = 32 << 20;
 
 /// Everything that can be configured; every key optional in the file.
 #[derive(Debug, Clone, Default, PartialEq)]

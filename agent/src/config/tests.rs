@@ -139,7 +139,7 @@ log: 3
             "line 13: export.endpoint: \"https://up:4317\": TLS is not supported; use http://",
             "line 14: export.headers: \"a b\" is not a usable header",
             "line 16: export.timeout: 0 would fail every request",
-            "line 18: memory.max_bytes: 32 MiB is too little: record.max_bytes, the agent itself and room for spans make at least 48 MiB",
+            "line 18: memory.max_bytes: 32 MiB is too little: record.max_bytes, the agent itself and room for spans make at least 56 MiB",
         ]
     );
 }

@@ -10,6 +10,10 @@ use crate::batch::{Batch, Source};
 use crate::budget::{Budget, Reservation};
 use crate::observe::{self, Metrics, Refusal};
 
+/// A request is held twice, with its index, while the worker writes the copy that goes on. One that is too large for
+/// that needs the whole budget for itself.
+const REWRITE_FACTOR: usize = 2;
+
 /// An acknowledged request on its way to the pipeline, with the memory it takes.
 #[derive(Debug)]
 pub struct Received {
@@ -57,7 +61,7 @@ impl Intake {
         if spans == 0 {
             return Ok(()); // the protocol wants success; there is nothing to forward
         }
-        reservation.grow_to(request.memory_bytes())?; // the index comes on top
+        reservation.grow_to(self.budget().clamp(REWRITE_FACTOR * request.memory_bytes()))?;
         let place = self.queue.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => Refused::new(Refusal::QueueFull, "the agent's queue is full"),
             TrySendError::Closed(()) => Refused::new(Refusal::Stopping, "the agent is going down"),

@@ -6,6 +6,7 @@ use std::process::{Output, Stdio};
 use spanlet::config::{Config, default_file};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tonic::codec::CompressionEncoding;
 
 use crate::support::{self, LISTEN, PATIENCE, spans};
 use crate::upstream::{Script, Upstream};
@@ -81,6 +82,38 @@ async fn a_dead_upstream_does_not_keep_the_agent_from_stopping() {
     signal(&child, "-TERM");
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_under_its_limit_when_upstream_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    upstream.always(Some(Script::Hang));
+    let config = format!("{LISTEN}\n{}\n", upstream.export("gzip: false"));
+    let (child, address) = start(folder.path(), &config).await;
+    let small = support::spans_with_text(0, 1_000, &"x".repeat(1_000));
+    let large = support::spans_with_text(0, 4_000, &"y".repeat(1_500));
+    let senders = (0..16).map(|number| {
+        let request = if number % 4 == 0 { large.clone() } else { small.clone() };
+        async move {
+            let mut client = support::client_to(address).await;
+            if number % 2 == 0 {
+                client = client.send_compressed(CompressionEncoding::Gzip);
+            }
+            let mut refused = 0;
+            for _ in 0..5 {
+                refused += u32::from(client.export(request.clone()).await.is_err());
+            }
+            refused
+        }
+    });
+    let refused: u32 = futures_util::future::join_all(senders).await.into_iter().sum();
+    assert!(refused > 0, "more was sent than fits");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().unwrap())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    let peak_kib: usize = peak.split(' ').next().unwrap().parse().unwrap();
+    let limit_bytes = Config::default().memory.max_bytes;
+    assert!(peak_kib << 10 <= limit_bytes, "{peak_kib} KiB at the peak, the limit is {} KiB", limit_bytes >> 10);
 }
 
 #[tokio::test]

@@ -27,8 +27,12 @@ pub const WINDOW_BYTES: usize = 24;
 /// Top-level fields looked at in one message of a plugin; volume contexts have been seen with some twenty entries.
 pub const MAX_FIELDS: u32 = 64;
 
-/// Steps of the frame walker in one run: a request takes about six, and up to 21 requests have been seen in one write.
-pub const MAX_STEPS: u32 = 32;
+/// Steps of the frame walker in one run: a request takes about four, and up to 21 requests have been seen in one write. The
+/// verifier counts some 9,000 instructions a step, of its million.
+pub const MAX_STEPS: u32 = 80;
+
+/// The same where the kernel has `bpf_loop`: 32 KiB of nothing but PINGs, twice over.
+pub const MAX_LOOP_STEPS: u32 = 8192;
 
 /// Frames that must follow one another before a position in an unknown stream is taken for a frame boundary,
 /// unless fewer of them end exactly where the write ends.

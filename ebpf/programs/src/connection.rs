@@ -16,8 +16,8 @@ use spanlet_abi::limits::PATH_BYTES;
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, OLD_SERVER, PathKey, Track, agent, layout, load,
-    store,
+    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, OLD_SERVER, PathKey, Track, agent,
+    layout, load, store,
 };
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
@@ -260,12 +260,12 @@ pub fn write_begins(endpoint: *mut Endpoint, mark: &Mark) {
 /// # Safety
 /// `endpoint` and `mark` point into their maps.
 #[inline(always)]
-pub unsafe fn write_accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+pub unsafe fn write_accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
     // SAFETY: the caller's promise.
-    unsafe { walk::accepted(endpoint, mark, bytes) };
+    unsafe { walk::accepted::<LOOP>(endpoint, mark, bytes) };
 }
 
-/// The write is over, whatever became of it.
+/// The write is over, whatever became of it, and all of it is accounted for: a reader may compare offsets now.
 #[inline(always)]
 pub fn write_ends(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.

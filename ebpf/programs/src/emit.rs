@@ -4,7 +4,7 @@
 //! that writes, for the verifier too.
 
 use spanlet_abi::counters::Counters;
-use spanlet_abi::event::{Head, Kind, Reason, Record};
+use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
 use spanlet_abi::limits::{LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
@@ -141,7 +141,7 @@ unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
             return;
         };
         let record = entry.as_mut_ptr();
-        (&raw mut (*record).head).write((&raw const (*endpoint).head).read());
+        copy_head((&raw mut (*record).head).cast(), (&raw const (*endpoint).head).cast());
         let data: *mut u8 = (&raw mut (*record).data).cast();
         if N == 0 || payload::<N>(endpoint, data) {
             entry.submit(0);
@@ -149,6 +149,20 @@ unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
             entry.discard(0);
             lost(kind, Reason::ReadFault);
         }
+    }
+}
+
+/// Word by word: a copy of the structure would be a loop over bytes on this target.
+///
+/// # Safety
+/// Both point to a head, which is aligned to eight.
+#[inline(always)]
+unsafe fn copy_head(to: *mut u64, from: *const u64) {
+    let mut i = 0;
+    while i < HEAD_BYTES / 8 {
+        // SAFETY: inside both heads.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
     }
 }
 

@@ -22,23 +22,37 @@ pub fn fentry_send(context: FEntryContext) -> i32 {
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send(context: FExitContext) -> i32 {
+    send_ends::<true>(&context);
+    0
+}
+
+/// The same for kernels without `bpf_loop`.
+///
+/// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn fexit_send_bounded(context: FExitContext) -> i32 {
+    send_ends::<false>(&context);
+    0
+}
+
+#[inline(always)]
+fn send_ends<const LOOP: bool>(context: &FExitContext) {
     let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
     let thread = thread();
-    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return 0 };
+    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
     // SAFETY: points into the map.
     let (sk, marked) = unsafe { (load!(mark, sk), load!(mark, message)) };
     if marked != message {
-        return 0;
+        return;
     }
     if let Some(endpoint) = watched(sk) {
-        connection::write_ends(endpoint);
         if result > 0 {
             // SAFETY: both point into their maps.
-            unsafe { connection::write_accepted(endpoint, mark, result as u64) };
+            unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
         }
+        connection::write_ends(endpoint);
     }
     let _ = MARKS.remove(&thread);
-    0
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`

@@ -15,7 +15,9 @@ pub fn count(message: u64) -> Option<u64> {
 #[inline(always)]
 pub fn cursor(message: u64, mark: &mut Mark) -> bool {
     let iterator = message.wrapping_add(layout!(msg_iter) as u64);
-    let (Some(offset), Some(count)) = (field::<u64>(iterator, layout!(iter_offset)), field::<u64>(iterator, layout!(iter_count))) else {
+    let (Some(offset), Some(count)) =
+        (field::<u64>(iterator, layout!(iter_offset)), field::<u64>(iterator, layout!(iter_count)))
+    else {
         return false;
     };
     mark.message = message;
@@ -45,7 +47,9 @@ fn kind(iterator: u64) -> Option<u32> {
 
 #[inline(always)]
 fn vectors(iterator: u64, offset: u64, mark: &mut Mark) -> bool {
-    let (Some(segments), Some(left)) = (field::<u64>(iterator, layout!(iter_iov)), field::<u64>(iterator, layout!(iter_segments))) else {
+    let (Some(segments), Some(left)) =
+        (field::<u64>(iterator, layout!(iter_iov)), field::<u64>(iterator, layout!(iter_segments)))
+    else {
         return false;
     };
     let Some([base, length]) = crate::kernel::read::<[u64; 2]>(segments) else { return false };

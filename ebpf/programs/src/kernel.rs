@@ -14,7 +14,8 @@ use crate::maps::{agent, layout};
 pub fn read<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes or fails; T is plain data.
-    let result = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
+    let result =
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
     // SAFETY: the helper wrote it in full.
     if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
@@ -53,7 +54,8 @@ pub unsafe fn copy_user(to: *mut u8, length: u32, from: u64) -> bool {
 pub fn read_user<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes or fails; T is plain data.
-    let result = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
+    let result =
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
     // SAFETY: the helper wrote it in full.
     if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }

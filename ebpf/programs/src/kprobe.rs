@@ -24,16 +24,30 @@ pub fn kprobe_send(context: ProbeContext) -> u32 {
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable(context: ProbeContext) -> u32 {
-    let Some(told) = context.arg::<u64>(0) else { return 0 };
-    let Some(mark) = MARKS.get_ptr_mut(&thread()) else { return 0 };
+    readable::<true>(&context);
+    0
+}
+
+/// The same for kernels without `bpf_loop`.
+///
+/// match-proto: `void sock_def_readable(struct sock *sk)`
+#[kprobe]
+pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
+    readable::<false>(&context);
+    0
+}
+
+#[inline(always)]
+fn readable<const LOOP: bool>(context: &ProbeContext) {
+    let Some(told) = context.arg::<u64>(0) else { return };
+    let Some(mark) = MARKS.get_ptr_mut(&thread()) else { return };
     // SAFETY: points into the map.
     let (sk, action) = unsafe { (load!(mark, sk), load!(mark, action)) };
     if action == Action::Connect as u32 {
         connected(sk, mark);
     } else if socket::peer(sk) == Some(told) {
-        queued(sk, mark);
+        queued::<LOOP>(sk, mark);
     }
-    0
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
@@ -47,7 +61,9 @@ pub fn kprobe_read(context: ProbeContext) -> u32 {
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[kprobe]
 pub fn kprobe_connect(context: ProbeContext) -> u32 {
-    let (Some(socket), Some(address), Some(length)) = (context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2)) else {
+    let (Some(socket), Some(address), Some(length)) =
+        (context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2))
+    else {
         return 0;
     };
     fentry::connect_begins(socket, address, length);
@@ -75,7 +91,7 @@ fn connected(sk: u64, mark: *mut Mark) {
 
 /// A mark that a refused send left over is recognised: it would claim more than its iterator held.
 #[inline(always)]
-fn queued(sk: u64, mark: *mut Mark) {
+fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
     let Some(endpoint) = watched(sk) else { return };
     // SAFETY: both point into their maps.
     unsafe {
@@ -86,9 +102,9 @@ fn queued(sk: u64, mark: *mut Mark) {
             return;
         }
         store!(mark, accepted, taken);
+        connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
         if left == 0 {
             connection::write_ends(endpoint);
         }
-        connection::write_accepted(endpoint, mark, taken - accepted);
     }
 }

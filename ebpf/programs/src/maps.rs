@@ -279,7 +279,10 @@ pub static EMPTY_MESSAGE: Message = Message {
 macro_rules! layout {
     ($field:ident) => {{
         // SAFETY: reads an initialised static; volatile keeps the compiler from folding the placeholder in.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::LAYOUT.$field) }
+        #[allow(unused_unsafe, reason = "also used inside unsafe blocks")]
+        unsafe {
+            core::ptr::read_volatile(&raw const $crate::maps::LAYOUT.$field)
+        }
     }};
 }
 
@@ -287,7 +290,10 @@ macro_rules! layout {
 macro_rules! agent {
     ($field:ident) => {{
         // SAFETY: as above.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::AGENT.$field) }
+        #[allow(unused_unsafe, reason = "also used inside unsafe blocks")]
+        unsafe {
+            core::ptr::read_volatile(&raw const $crate::maps::AGENT.$field)
+        }
     }};
 }
 

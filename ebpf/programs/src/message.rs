@@ -23,8 +23,10 @@ const PREFIX_BYTES: u32 = 5;
 /// Tag and length of a field 1 with 64 bytes.
 const ID_HEAD_BYTES: u32 = 2;
 const FIELD_1: u8 = 0x0a;
-/// Most bytes of a number (protobuf encoding, base 128 varints).
-const VARINT_BYTES: u32 = 10;
+/// Bytes of a tag or length that are read: 28 bits, more than any message has (protobuf encoding, base 128 varints).
+const LENGTH_BYTES: u32 = 4;
+/// Most bytes of any number.
+const NUMBER_BYTES: u32 = 10;
 
 const KIND_CRI: u32 = 1;
 const KIND_DRA: u32 = 3;
@@ -141,7 +143,8 @@ unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message
         let length = u32::from_be_bytes([byte(message, 1), byte(message, 2), byte(message, 3), byte(message, 4)]);
         store!(message, left, length);
         store!(message, have, 0);
-        let looked_at = byte(message, 0) == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
+        let looked_at =
+            byte(message, 0) == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
         store!(message, stage, if looked_at { stage::HEAD } else { stage::REST });
     }
 }
@@ -190,7 +193,7 @@ unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
         match tag & 7 {
             2 => varint(message) && plan_bytes(endpoint, message),
             _ if load!(endpoint, kind) == KIND_CRI => false,
-            0 => varint(message),
+            0 => skip_number(message),
             1 => {
                 store!(message, skip, 8);
                 true
@@ -273,21 +276,37 @@ unsafe fn byte(message: *mut Message, at: u64) -> u8 {
     unsafe { core::ptr::read_volatile((&raw const (*message).window).cast::<u8>().add(at as usize)) }
 }
 
-/// Reads a number of at most 28 bits at `at` into `value` and moves `at` behind it; longer ones pass with their low bits.
+/// Reads a tag or length at `at` into `value` and moves `at` behind it; false if it is longer than any that is used.
 #[inline(never)]
 unsafe fn varint(message: *mut Message) -> bool {
     let mut i = 0u32;
     // SAFETY: points into the map.
     unsafe {
         store!(message, value, 0);
-        while i < VARINT_BYTES {
+        while i < LENGTH_BYTES {
             let at = load!(message, at);
             let byte = byte(message, at as u64) as u32;
             store!(message, at, at.wrapping_add(1));
-            if i < 4 {
-                store!(message, value, load!(message, value) | (byte & 0x7f) << (7 * i));
-            }
+            store!(message, value, load!(message, value) | (byte & 0x7f) << (7 * i));
             if byte < 0x80 {
+                return true;
+            }
+            i += 1;
+        }
+    }
+    false
+}
+
+/// Moves `at` behind a number.
+#[inline(never)]
+unsafe fn skip_number(message: *mut Message) -> bool {
+    let mut i = 0u32;
+    // SAFETY: points into the map.
+    unsafe {
+        while i < NUMBER_BYTES {
+            let at = load!(message, at);
+            store!(message, at, at.wrapping_add(1));
+            if byte(message, at as u64) < 0x80 {
                 return true;
             }
             i += 1;
@@ -325,7 +344,8 @@ unsafe fn divide(mark: *mut Mark, message: *mut Message) {
     // SAFETY: both point into their maps.
     unsafe {
         let start = load!(message, at);
-        let (rest, copy, skip) = (load!(message, have).saturating_sub(start), load!(message, copy), load!(message, skip));
+        let (rest, copy, skip) =
+            (load!(message, have).saturating_sub(start), load!(message, copy), load!(message, skip));
         let from_window = if copy < rest { copy } else { rest };
         let dropped = if skip < rest - from_window { skip } else { rest - from_window };
         let (ahead, part) = ((copy - from_window) as u64, load!(mark, part));
@@ -414,7 +434,9 @@ unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) 
 unsafe fn id_head(message: *mut Message) {
     // SAFETY: points into the map.
     unsafe {
-        let fits = load!(message, have) == ID_HEAD_BYTES && byte(message, 0) == FIELD_1 && byte(message, 1) as usize == ID_BYTES;
+        let fits = load!(message, have) == ID_HEAD_BYTES
+            && byte(message, 0) == FIELD_1
+            && byte(message, 1) as usize == ID_BYTES;
         store!(message, have, 0);
         store!(message, stage, if fits && load!(message, left) >= ID_BYTES as u32 { stage::ID } else { stage::REST });
     }

@@ -24,7 +24,8 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
     }
     let socket = field::<u64>(file, layout!(file_private_data))?;
     let sk = field::<u64>(socket, layout!(socket_sk))?;
-    if field::<u16>(sk, layout!(sock_family))? != AF_UNIX || field::<u16>(socket, layout!(socket_type))? != SOCK_STREAM {
+    if field::<u16>(sk, layout!(sock_family))? != AF_UNIX || field::<u16>(socket, layout!(socket_type))? != SOCK_STREAM
+    {
         return None;
     }
     Some(sk)

@@ -8,8 +8,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
-use crate::emit;
 use crate::connection::{self, global_process, now_ns, thread, watched};
+use crate::emit;
 use crate::kernel::{field, opaque, read_user};
 use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
 use crate::socket;
@@ -33,13 +33,27 @@ pub fn sys_enter(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
+    exits::<true>(&context);
+    0
+}
+
+/// The same for kernels without `bpf_loop`.
+///
+/// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
+    exits::<false>(&context);
+    0
+}
+
+#[inline(always)]
+fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
     let regs = context.arg::<u64>(0);
-    let Some(number) = field::<u32>(regs, layout!(regs_number)) else { return 0 };
+    let Some(number) = field::<u32>(regs, layout!(regs_number)) else { return };
     let action = action_of(number as u64);
     if action != Action::None as u8 {
-        exit(context.arg::<i64>(1));
+        exit::<LOOP>(context.arg::<i64>(1));
     }
-    0
 }
 
 #[inline(always)]
@@ -73,7 +87,8 @@ fn enter(regs: u64, action: u8) {
         connection::closed(sk);
         return;
     }
-    let mut mark = Mark { sk, time_ns: now_ns(), action: action as u32, descriptor: descriptor as u32, ..Mark::default() };
+    let mut mark =
+        Mark { sk, time_ns: now_ns(), action: action as u32, descriptor: descriptor as u32, ..Mark::default() };
     if action >= Action::Write as u8 && action <= Action::SendMessage as u8 {
         if !buffers(regs, action, &mut mark) {
             return;
@@ -134,7 +149,7 @@ fn connect_enters(regs: u64) {
 }
 
 #[inline(always)]
-fn exit(result: i64) {
+fn exit<const LOOP: bool>(result: i64) {
     let thread = thread();
     let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
     // SAFETY: points into the map.
@@ -149,11 +164,11 @@ fn exit(result: i64) {
             unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
             emit::flush(endpoint);
         } else if action >= Action::Write as u32 {
-            connection::write_ends(endpoint);
             if result > 0 {
                 // SAFETY: both point into their maps.
-                unsafe { connection::write_accepted(endpoint, mark, result as u64) };
+                unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
             }
+            connection::write_ends(endpoint);
         } else if result > 0 {
             connection::read_bytes(sk, endpoint, result as u64);
         }

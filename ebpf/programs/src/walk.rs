@@ -5,8 +5,11 @@
 //! Numbers pass from function to function through the map values. Read back they are unknown scalars to the verifier: the ways
 //! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
 use spanlet_abi::event::{Kind, Reason, headers};
-use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_STEPS, PROOF_FRAMES};
+use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_LOOP_STEPS, MAX_STEPS, PROOF_FRAMES};
 
 use crate::emit;
 use crate::kernel::{copy_user, opaque, read, read_user};
@@ -36,10 +39,12 @@ const FRAME_HEADER_BYTES: u64 = 9;
 
 /// `bytes` more of the mark's buffers were accepted: walks them.
 ///
+/// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer): the verifier looks at a step once then, not once a turn.
+///
 /// # Safety
 /// Both point into their maps.
 #[inline(always)]
-pub unsafe fn accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let written = load!(endpoint, written);
@@ -53,21 +58,51 @@ pub unsafe fn accepted(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
             store!(endpoint, left, 0);
             store!(endpoint, have, 0);
         }
-        let mut i = 0u32;
-        while i < MAX_STEPS {
-            if !step(endpoint, mark) {
-                break;
-            }
-            i += 1;
-        }
+        let done = if LOOP { steps_by_helper(endpoint, mark) } else { steps(endpoint, mark) };
         if load!(mark, remaining) != 0 {
-            if i == MAX_STEPS {
+            if !done {
                 lose_track(endpoint, Reason::TooManyFrames);
                 emit::flush(endpoint);
             }
             skip_write(endpoint, mark, written, bytes);
         }
     }
+}
+
+/// Walks by a bounded loop; false when the bound was reached.
+#[inline(always)]
+unsafe fn steps(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    let mut i = 0u32;
+    while i < MAX_STEPS {
+        // SAFETY: both point into their maps.
+        if !unsafe { step(endpoint, mark) } {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// What `bpf_loop` hands to its callback.
+#[repr(C)]
+struct Walk {
+    endpoint: *mut Endpoint,
+    mark: *mut Mark,
+}
+
+/// Walks by `bpf_loop`; false when its bound was reached.
+#[inline(always)]
+unsafe fn steps_by_helper(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+    let mut walk = Walk { endpoint, mark };
+    // SAFETY: the callback has the type that the helper calls, and `walk` outlives the call.
+    let turns = unsafe { bpf_loop(MAX_LOOP_STEPS, turn_of_loop as *mut c_void, (&raw mut walk).cast(), 0) };
+    turns < MAX_LOOP_STEPS as i64
+}
+
+/// One turn; other than 0 ends the loop.
+unsafe extern "C" fn turn_of_loop(_index: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: `walk` is that of `steps_by_helper`.
+    unsafe { if step((*walk).endpoint, (*walk).mark) { 0 } else { 1 } }
 }
 
 /// Counts what is not walked. A cursor that stopped early no longer fits the bytes: it is dropped.
@@ -200,7 +235,11 @@ unsafe fn next_segment(mark: *mut Mark) -> bool {
             return false;
         }
         let segment = load!(mark, segments);
-        let vector = if load!(mark, segments_in_kernel) != 0 { read::<[u64; 2]>(segment) } else { read_user::<[u64; 2]>(segment) };
+        let vector = if load!(mark, segments_in_kernel) != 0 {
+            read::<[u64; 2]>(segment)
+        } else {
+            read_user::<[u64; 2]>(segment)
+        };
         let Some([base, length]) = vector else {
             return false;
         };
@@ -272,12 +311,13 @@ unsafe fn header_bytes(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
 unsafe fn parse_header(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
-        let h = load!(endpoint, header);
-        store!(endpoint, length, (h[0] as u32) << 16 | (h[1] as u32) << 8 | h[2] as u32);
-        store!(endpoint, frame, h[3] as u32);
-        store!(endpoint, flags, h[4] as u32);
+        let header = (&raw const (*endpoint).header).cast::<u8>();
+        let at = |i: usize| header.add(i).read_volatile() as u32;
+        store!(endpoint, length, at(0) << 16 | at(1) << 8 | at(2));
+        store!(endpoint, frame, at(3));
+        store!(endpoint, flags, at(4));
         // The reserved bit is ignored (RFC 9113 §4.1).
-        store!(endpoint, stream, u32::from_be_bytes([h[5], h[6], h[7], h[8]]) & 0x7fff_ffff);
+        store!(endpoint, stream, (at(5) & 0x7f) << 24 | at(6) << 16 | at(7) << 8 | at(8));
         store!(endpoint, left, load!(endpoint, length));
         store!(endpoint, have, 0);
     }
@@ -367,7 +407,10 @@ unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
             return note;
         }
         note |= headers::FRAME_COMPLETE;
-        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 && message::stream_ends(endpoint) {
+        if load!(endpoint, frame) == HEADERS
+            && load!(endpoint, flags) & END_STREAM != 0
+            && message::stream_ends(endpoint)
+        {
             note |= headers::AFTER_DATA;
         }
         note

@@ -61,9 +61,7 @@ async fn calls_without_traceparent_are_named_and_timed() {
     let mut seen: Vec<_> = calls.iter().map(|call| (call.stream, call.method.clone(), call.status)).collect();
     let expected = expected::calls(&prefix).unwrap();
     let mut expected: Vec<_> = expected.into_iter().map(|call| (call.stream, Some(call.method), call.status)).collect();
-    seen.sort();
-    expected.sort();
-    assert_eq!(seen, expected);
+    assert_same(&mut seen, &mut expected);
     for call in &calls {
         assert_eq!((call.naming.as_str(), &call.traceparent), ("wire", &None), "{call:?}");
         let phases = [call.request_wait_ns, call.handling_ns, call.response_send_ns, call.response_wait_ns];
@@ -113,9 +111,7 @@ fn every_call_is_seen_and_named(run: &Run) {
 fn every_span_arrives_once(run: &Run) {
     let mut sent: Vec<_> = run.recorded.iter().map(ServiceSpan::id).collect();
     let mut arrived: Vec<_> = others(&run.spans).map(ServiceSpan::id).collect();
-    sent.sort_unstable();
-    arrived.sort_unstable();
-    assert_eq!(arrived, sent);
+    assert_same(&mut arrived, &mut sent);
 }
 
 fn every_cri_span_is_joined_and_no_other(run: &Run) {
@@ -199,4 +195,13 @@ fn every_phase_is_as_recorded(run: &Run) {
 
 fn others(spans: &[ServiceSpan]) -> impl Iterator<Item = &ServiceSpan> {
     spans.iter().filter(|span| span.service != "spanlet")
+}
+
+/// Both hold the same, whatever the order; a failure shows only what differs first.
+fn assert_same<T: Ord + std::fmt::Debug>(seen: &mut [T], expected: &mut [T]) {
+    seen.sort_unstable();
+    expected.sort_unstable();
+    let differs = seen.iter().zip(expected.iter()).find(|(seen, expected)| seen != expected);
+    assert_eq!(differs, None, "seen and expected, of {} and {}", seen.len(), expected.len());
+    assert_eq!(seen.len(), expected.len());
 }

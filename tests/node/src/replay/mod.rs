@@ -240,13 +240,13 @@ impl Replay {
         Ok(())
     }
 
-    /// Waits until nothing is held any more; a summary that does not balance tells the rest.
+    /// Waits until nothing is under way any more; the agent reads the kernel's counters once a second. A summary that does not
+    /// balance tells the rest.
     async fn wait_until_settled(&mut self, sent: &Sent) -> Result<()> {
         let agent = self.agent.as_mut().context("no agent was started")?;
         let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
         while tokio::time::Instant::now() < deadline {
-            let spans = agent.status().await?.spans;
-            if spans.held == 0 && spans.received >= sent.acknowledged_spans {
+            if summary::is_settled(&agent.status().await?, sent.acknowledged_spans) {
                 break;
             }
             tokio::time::sleep(POLL_INTERVAL).await;

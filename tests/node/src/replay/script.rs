@@ -69,9 +69,10 @@ impl Script {
         }
     }
 
-    /// The server's counterpart of a client's event: it reads what the client wrote, and writes what the client read.
+    /// The server's counterpart of a client's event: it reads what the client wrote, and writes what the client read. A read may
+    /// have begun long before its bytes came, even before the request was written that they answer; only its end tells.
     fn mirror(&mut self, event: Event) -> Step {
-        let (before_ns, after_ns) = (event.start_ns - MIRROR_LAG_NS, event.start_ns + MIRROR_LAG_NS);
+        let (before_ns, after_ns) = (event.end_ns - MIRROR_LAG_NS, event.start_ns + MIRROR_LAG_NS);
         match event.action {
             Action::Connect | Action::Accept => Step { due_ns: after_ns, action: StepAction::Open },
             Action::Write(part) => {
@@ -80,7 +81,7 @@ impl Script {
             }
             Action::Read(part) => {
                 let whole = Part { requested: part.length, ..part };
-                Step { due_ns: before_ns, action: self.write(whole, event.start_ns) }
+                Step { due_ns: before_ns, action: self.write(whole, event.end_ns) }
             }
             Action::EndOfStream => Step { due_ns: before_ns, action: StepAction::Close },
             Action::Close => Step { due_ns: after_ns, action: StepAction::EndOfStream },

@@ -94,13 +94,27 @@ impl Summary {
         expect_equal("spans acknowledged = spans received", self.spans_acknowledged, spans.received);
         let unique = self.spans_upstream - self.spans_upstream_duplicates;
         expect_equal("spans entered - dropped - filtered = spans upstream", entered - dropped, unique);
-        for (kind, &seen) in &self.events.seen {
-            let delivered = self.events.delivered.get(kind).copied().unwrap_or(0);
-            let lost = self.events.lost.iter().filter(|loss| loss.kind == *kind).map(|loss| loss.count).sum::<u64>();
-            expect_equal(&format!("{kind} events seen = delivered + lost"), seen, delivered + lost);
+        for (kind, seen, accounted) in events_by_kind(&self.events) {
+            expect_equal(&format!("{kind} events seen = delivered + lost"), seen, accounted);
         }
         found
     }
+}
+
+/// Whether all that the agent took in has left it again, or is known to be lost.
+pub(super) fn is_settled(status: &Status, acknowledged: u64) -> bool {
+    let spans = &status.spans;
+    let events_balance = events_by_kind(&status.events).all(|(_, seen, accounted)| seen == accounted);
+    spans.held == 0 && spans.received >= acknowledged && events_balance
+}
+
+/// Kind of kernel event, how many were seen, how many delivered or lost.
+fn events_by_kind(events: &EventLedger) -> impl Iterator<Item = (&str, u64, u64)> {
+    events.seen.iter().map(|(kind, &seen)| {
+        let delivered = events.delivered.get(kind).copied().unwrap_or(0);
+        let lost = events.lost.iter().filter(|loss| loss.kind == *kind).map(|loss| loss.count).sum::<u64>();
+        (kind.as_str(), seen, delivered + lost)
+    })
 }
 
 impl fmt::Display for Summary {
