@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::setup::{self, Need, Ready, Toolchain};
 use crate::{arch, build, sh};
@@ -14,11 +14,22 @@ const ADVISORIES_TIMEOUT: &str = "20";
 
 pub(crate) fn run() -> Result<()> {
     let ready = setup::ensure(&[Need::KernelPrograms, Need::Lint])?;
-    format()?;
-    arch::run()?;
-    build::kernel_programs(ready)?;
-    clippy(ready)?;
-    deny()
+    // All of them, so that one run tells everything.
+    let checks: [(&str, Result<()>); 5] = [
+        ("format", format()),
+        ("architecture", arch::run()),
+        ("clippy", build::kernel_programs(ready).and_then(|()| clippy())),
+        ("kernel programs", clippy_of_programs(ready)),
+        ("licences, bans and sources", deny()),
+    ];
+    let mut failed = Vec::new();
+    for (name, result) in checks {
+        if let Err(error) = result {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("found fault with: {}", failed.join("; ")) }
 }
 
 fn format() -> Result<()> {
@@ -29,10 +40,14 @@ fn format() -> Result<()> {
     Ok(())
 }
 
-fn clippy(ready: Ready) -> Result<()> {
+fn clippy() -> Result<()> {
     let mut workspace = sh::cargo();
     workspace.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     sh::step("Running clippy", &mut workspace)?;
+    Ok(())
+}
+
+fn clippy_of_programs(ready: Ready) -> Result<()> {
     let mut programs = build::programs_cargo(ready);
     match ready.toolchain {
         Toolchain::Debian => {
