@@ -265,7 +265,8 @@ pub unsafe fn write_accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *m
     unsafe { walk::accepted::<LOOP>(endpoint, mark, bytes) };
 }
 
-/// The write is over, whatever became of it, and all of it is accounted for: a reader may compare offsets now.
+/// The write is over, whatever became of it, and all of it is accounted for: until then a reader that has emptied the queue may
+/// have been handed more than `written` says.
 #[inline(always)]
 pub fn write_ends(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
@@ -288,11 +289,15 @@ pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
 /// When nothing is left to read and nothing is being written, what was read is what was written.
 #[inline(always)]
 unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
-    // SAFETY: both point into the map. `written` is loaded first: a write that ends after that leaves something to read.
+    // SAFETY: both point into the map. The order matters: a write that begins after the first look leaves its bytes in the queue
+    // for the last one, and `written` in between is that of a writer at rest.
     unsafe {
         let Some(writer) = watched(load!(endpoint, peer)) else { return };
+        if load!(writer, writing) != 0 {
+            return;
+        }
         let written = load!(writer, written);
-        if load!(writer, writing) == 0 && field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
+        if field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
             store!(endpoint, read, written);
             store!(endpoint, aligned, 1);
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! mode           entry programs            shared body
 //! tracepoint.rs  sys_enter, sys_exit    ─┐
-//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs ─► emit.rs ─► ring buffer
+//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► emit.rs ─► ring buffer
 //! kprobe.rs      unix_stream_* (kprobe) ─┘     (which sockets)  (frames)   (fields)
 //! ```
 #![no_std]
@@ -18,6 +18,7 @@ mod kernel;
 mod kprobe;
 mod maps;
 mod message;
+mod plan;
 mod socket;
 mod tracepoint;
 mod walk;
