@@ -1,5 +1,6 @@
 //! `cargo xtask lint`: format, lints, architecture, licences and bans.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -67,20 +68,28 @@ fn clippy_of_programs(ready: Ready) -> Result<()> {
     Ok(())
 }
 
+/// Licences and sources of all that is compiled; of the agent itself also that nothing is in it twice.
 fn deny() -> Result<()> {
-    let mut checks = vec!["licenses", "bans", "sources"];
+    let mut checks = vec!["licenses", "sources"];
     if advisories_in_reach() {
         checks.push("advisories");
     } else {
         sh::note(&format!("skipped: known vulnerabilities, as {ADVISORIES} is out of reach"));
     }
-    for (whose, folder) in [("the workspace", sh::root()), ("the kernel programs", build::programs_dir())] {
-        let mut deny = setup::with_tools(Command::new("cargo-deny"));
-        deny.current_dir(folder).arg("--locked").arg("--config").arg(sh::root().join("deny.toml"));
-        deny.arg("check").args(&checks);
-        sh::step(&format!("Checking {} of {whose}", checks.join(", ")), &mut deny)?;
+    let root = sh::root();
+    for (whose, manifest) in [("the workspace", &root), ("the kernel programs", &build::programs_dir())] {
+        let title = format!("Checking {} of {whose}", checks.join(", "));
+        sh::step(&title, cargo_deny(&manifest.join("Cargo.toml")).arg("check").args(&checks))?;
     }
+    let mut agent = cargo_deny(&root.join("agent/Cargo.toml"));
+    sh::step("Checking bans of the agent", agent.args(["--exclude-dev", "check", "bans"]))?;
     Ok(())
+}
+
+fn cargo_deny(manifest: &Path) -> Command {
+    let mut deny = setup::with_tools(Command::new("cargo-deny"));
+    deny.args(["--locked", "--config"]).arg(sh::root().join("deny.toml")).arg("--manifest-path").arg(manifest);
+    deny
 }
 
 fn advisories_in_reach() -> bool {
