@@ -1,8 +1,9 @@
 //! `cargo xtask lint`: format, lints, architecture, licences and bans.
 
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::setup::{self, Need, Ready, Toolchain};
 use crate::{arch, build, sh};
@@ -14,11 +15,22 @@ const ADVISORIES_TIMEOUT: &str = "20";
 
 pub(crate) fn run() -> Result<()> {
     let ready = setup::ensure(&[Need::KernelPrograms, Need::Lint])?;
-    format()?;
-    arch::run()?;
-    build::kernel_programs(ready)?;
-    clippy(ready)?;
-    deny()
+    // All of them, so that one run tells everything.
+    let checks: [(&str, Result<()>); 5] = [
+        ("format", format()),
+        ("architecture", arch::run()),
+        ("clippy", build::kernel_programs(ready).and_then(|()| clippy())),
+        ("kernel programs", clippy_of_programs(ready)),
+        ("licences, bans and sources", deny()),
+    ];
+    let mut failed = Vec::new();
+    for (name, result) in checks {
+        if let Err(error) = result {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("found fault with: {}", failed.join("; ")) }
 }
 
 fn format() -> Result<()> {
@@ -29,10 +41,14 @@ fn format() -> Result<()> {
     Ok(())
 }
 
-fn clippy(ready: Ready) -> Result<()> {
+fn clippy() -> Result<()> {
     let mut workspace = sh::cargo();
     workspace.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     sh::step("Running clippy", &mut workspace)?;
+    Ok(())
+}
+
+fn clippy_of_programs(ready: Ready) -> Result<()> {
     let mut programs = build::programs_cargo(ready);
     match ready.toolchain {
         Toolchain::Debian => {
@@ -52,20 +68,28 @@ fn clippy(ready: Ready) -> Result<()> {
     Ok(())
 }
 
+/// Licences and sources of all that is compiled; of the agent itself also that nothing is in it twice.
 fn deny() -> Result<()> {
-    let mut checks = vec!["licenses", "bans", "sources"];
+    let mut checks = vec!["licenses", "sources"];
     if advisories_in_reach() {
         checks.push("advisories");
     } else {
         sh::note(&format!("skipped: known vulnerabilities, as {ADVISORIES} is out of reach"));
     }
-    for (whose, folder) in [("the workspace", sh::root()), ("the kernel programs", build::programs_dir())] {
-        let mut deny = setup::with_tools(Command::new("cargo-deny"));
-        deny.current_dir(folder).arg("--locked").arg("--config").arg(sh::root().join("deny.toml"));
-        deny.arg("check").args(&checks);
-        sh::step(&format!("Checking {} of {whose}", checks.join(", ")), &mut deny)?;
+    let root = sh::root();
+    for (whose, manifest) in [("the workspace", &root), ("the kernel programs", &build::programs_dir())] {
+        let title = format!("Checking {} of {whose}", checks.join(", "));
+        sh::step(&title, cargo_deny(&manifest.join("Cargo.toml")).arg("check").args(&checks))?;
     }
+    let mut agent = cargo_deny(&root.join("agent/Cargo.toml"));
+    sh::step("Checking bans of the agent", agent.args(["--exclude-dev", "check", "bans"]))?;
     Ok(())
+}
+
+fn cargo_deny(manifest: &Path) -> Command {
+    let mut deny = setup::with_tools(Command::new("cargo-deny"));
+    deny.args(["--locked", "--config"]).arg(sh::root().join("deny.toml")).arg("--manifest-path").arg(manifest);
+    deny
 }
 
 fn advisories_in_reach() -> bool {

@@ -4,10 +4,10 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write as _};
+use std::io::{BufRead, BufReader, IsTerminal, PipeReader, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub(crate) fn note(text: &str) {
     println!("    {text}");
 }
 
-/// Runs a command with progress and returns its standard output and error, joined by line; a failure shows them.
+/// Runs a command with progress and returns its standard output and error as they came; a failure shows them.
 pub(crate) fn step(title: &str, command: &mut Command) -> Result<String> {
     let (status, output) = watch(title, command, |_| false)?;
     if !status.success() {
@@ -115,9 +115,11 @@ fn cannot_start(command: &Command) -> String {
 /// Runs the command, keeps its output, shows progress and the lines that `shown` picks.
 fn watch(title: &str, command: &mut Command, shown: impl Fn(&str) -> bool) -> Result<(ExitStatus, String)> {
     heading(title);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (output, input) = std::io::pipe().context("making a pipe")?; // one for both streams keeps their order
+    command.stdin(Stdio::null()).stdout(input.try_clone().context("making a pipe")?).stderr(input);
     let mut child = command.spawn().with_context(|| cannot_start(command))?;
-    let lines = read_lines(&mut child);
+    command.stdout(Stdio::null()).stderr(Stdio::null()); // closes our end, so that the child's end ends the output
+    let lines = read_lines(output);
     let mut progress = Progress::start(title);
     let mut output = String::new();
     loop {
@@ -140,23 +142,16 @@ fn watch(title: &str, command: &mut Command, shown: impl Fn(&str) -> bool) -> Re
     Ok((status, output))
 }
 
-/// Both streams of the child, line by line; ends when the child and all it started have closed them.
-fn read_lines(child: &mut Child) -> Receiver<String> {
+/// What the child says, line by line; ends when the child and all it started have closed their ends.
+fn read_lines(output: PipeReader) -> Receiver<String> {
     let (sender, receiver) = sync_channel(QUEUE_LINES);
-    let streams: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
-        child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
-    ];
-    for stream in streams.into_iter().flatten() {
-        let sender = sender.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    break;
-                }
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                break;
             }
-        });
-    }
+        }
+    });
     receiver
 }
 
@@ -219,11 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn a_step_returns_both_streams() {
-        let output = step("both", &mut shell("echo out; echo err >&2")).expect("succeeds");
-        let mut lines: Vec<_> = output.lines().collect();
-        lines.sort_unstable();
-        assert_eq!(lines, ["err", "out"]);
+    fn a_step_returns_both_streams_in_order() {
+        let output = step("both", &mut shell("echo one; echo two >&2; echo three")).expect("succeeds");
+        assert_eq!(output, "one\ntwo\nthree\n");
     }
 
     #[test]

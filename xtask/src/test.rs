@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test that this machine can run, and a list of those that it cannot.
 //!
-//! A test that finds something missing prints one line, `skip: WHY`, and returns. Long tests are `#[ignore]`d and run
+//! A test that finds something missing prints one line, `skipped: WHY`, and returns. Long tests are `#[ignore]`d and run
 //! with `--long`.
 
 use std::time::Instant;
@@ -33,8 +33,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     sh::step("Building the programs that the tests start", &mut binaries)?;
 
     let mut total = Summary::default();
-    total.add(&suite("Testing each part", &["--workspace", "--exclude", END_TO_END], &[], arguments)?);
-    total.add(&suite("Testing whole nodes", &["--package", END_TO_END], &["--test-threads=1"], arguments)?);
+    let parts = suite("Testing each part", &["--workspace", "--exclude", END_TO_END], &[], arguments);
+    let nodes = suite("Testing whole nodes", &["--package", END_TO_END], &["--test-threads=1"], arguments);
+    total.add(&parts?);
+    total.add(&nodes?);
     report(&total, without_runtime, started.elapsed().as_secs());
     Ok(())
 }
@@ -88,7 +90,7 @@ impl Summary {
                 summary.ignored += count(result, " ignored");
             } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
                 test = name;
-            } else if let Some(reason) = line.strip_prefix("skip: ") {
+            } else if let Some(reason) = line.strip_prefix("skipped: ") {
                 summary.skipped.push((test.to_owned(), reason.to_owned()));
             }
         }
@@ -124,7 +126,7 @@ test real_pod ... ok
 successes:
 
 ---- real_pod stdout ----
-skip: containerd is not installed
+skipped: containerd is not installed
 
 successes:
     cold_start
