@@ -196,7 +196,7 @@ impl std::fmt::Debug for Attached {
 impl Attached {
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
-        let count = |name: &str| Some(self.ebpf.program(name)?.info().ok()?.verified_instruction_count()?);
+        let count = |name: &str| self.ebpf.program(name)?.info().ok()?.verified_instruction_count();
         self.names.iter().map(|name| (*name, count(name))).collect()
     }
 }

@@ -125,7 +125,7 @@ impl Worker {
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a ring record could not be read: programs and agent do not agree")
+                    tracing::error!(%error, "a ring record could not be read: programs and agent do not agree");
                 }
             }
             if stopped {
