@@ -22,10 +22,12 @@ use crate::call::{Call, CallEvent};
 use crate::capture::{self, Capture, Event};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
-use crate::enrich::Enricher;
+use crate::enrich::{self, Enricher};
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
-use crate::observe::{self, Admin, CallSample, FilterRule, JoinResult, Metrics, Query};
+use crate::observe::{
+    self, Admin, CallSample, FilterRule, ForgetReason, IdentityResult, JoinResult, Label as _, Metrics, Query,
+};
 use crate::receive::{Intake, Received, Receiver};
 use crate::record::Recorder;
 
@@ -110,6 +112,7 @@ impl Pipeline {
             recorder: Recorder::new(&config.record),
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
+            identity: enrich::Counts::default(),
         };
         let worker = tokio::spawn(worker.run(Inputs { received, capture, observed: seen, questions, stopping }));
 
@@ -180,8 +183,9 @@ struct Worker {
     recorder: Recorder,
     /// `None` keeps spans on the node.
     outbound: Option<Queue>,
-    /// What of the correlator's counts is in the metrics already.
+    /// What of the correlator's and the enricher's counts is in the metrics already.
     joins: correlate::Counts,
+    identity: enrich::Counts,
 }
 
 /// What the worker waits for.
@@ -241,8 +245,8 @@ impl Worker {
         for learned in self.correlator.correlate(&mut batch) {
             capture.learn(learned.connection, learned.stream, learned.method);
         }
-        self.count_joins();
         self.enricher.batch(&mut batch);
+        self.count();
         self.pass_on_late_owners();
         self.recorder.batch(&batch);
         match &self.outbound {
@@ -261,13 +265,21 @@ impl Worker {
         }
     }
 
-    fn count_joins(&mut self) {
-        let counts = self.correlator.counts();
+    /// Brings the metrics up to what correlator and enricher have counted.
+    fn count(&mut self) {
+        let joins = self.correlator.counts();
         for outcome in Outcome::ALL {
-            let news = counts.of(outcome) - self.joins.of(outcome);
-            self.metrics.joins(join_result(outcome), news);
+            self.metrics.joins(join_result(outcome), joins.of(outcome) - self.joins.of(outcome));
         }
-        self.joins = counts;
+        self.metrics.forgotten(ForgetReason::TableFull, joins.calls_evicted - self.joins.calls_evicted);
+        self.metrics.forgotten(ForgetReason::SameIds, joins.calls_refused - self.joins.calls_refused);
+        self.joins = joins;
+
+        let identity = self.enricher.counts();
+        for result in IdentityResult::ALL {
+            self.metrics.identity(*result, identity.of(*result) - self.identity.of(*result));
+        }
+        self.identity = identity;
     }
 
     /// Whoever asked may have gone away meanwhile.

@@ -52,6 +52,19 @@ struct Piece {
     next: Option<u32>,
 }
 
+/// Attributes to add to many spans, encoded once.
+#[derive(Debug, Clone, Default)]
+pub struct SpanAttributes {
+    fields: Vec<u8>,
+}
+
+impl SpanAttributes {
+    /// Appends a string attribute.
+    pub fn str(&mut self, key: &str, value: &str) {
+        put_attribute(&mut self.fields, tag::SPAN_ATTRIBUTES, key, Value::Str(value));
+    }
+}
+
 impl Additions {
     /// Nothing to add to `request` yet.
     pub fn new(request: &TraceRequest) -> Self {
@@ -82,6 +95,22 @@ impl Additions {
     pub fn span_attribute(&mut self, span: usize, key: &str, value: Value<'_>) {
         assert!(span < self.spans, "span {span} of {}", self.spans);
         self.add(span, |out| put_attribute(out, tag::SPAN_ATTRIBUTES, key, value));
+    }
+
+    /// Adds attributes to a span; quicker than one by one.
+    pub fn span_attributes<'a>(&mut self, span: usize, attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) {
+        assert!(span < self.spans, "span {span} of {}", self.spans);
+        self.add(span, |out| {
+            for (key, value) in attributes {
+                put_attribute(out, tag::SPAN_ATTRIBUTES, key, value);
+            }
+        });
+    }
+
+    /// Adds attributes that were encoded before to a span.
+    pub fn span_encoded(&mut self, span: usize, attributes: &SpanAttributes) {
+        assert!(span < self.spans, "span {span} of {}", self.spans);
+        self.add(span, |out| out.extend_from_slice(&attributes.fields));
     }
 
     /// Adds a string attribute to a span.

@@ -2,16 +2,47 @@
 
 use crate::schema::tag;
 use crate::view::Value;
-use crate::wire::{bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint_field, varint_len};
+use crate::wire::{
+    bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint_field, varint, varint_len,
+};
 
 /// Appends a `KeyValue` as the field `attributes` of the message being written.
 pub(crate) fn put_attribute(out: &mut Vec<u8>, attributes: u32, key: &str, value: Value<'_>) {
+    match value {
+        Value::Str(text) if key.len() + text.len() <= MAX_SHORT && attributes < 0x80 => {
+            put_short_key(out, attributes as u8, key, 2 + text.len());
+            out.extend_from_slice(&[tag::ANY_STRING as u8, text.len() as u8]);
+            out.extend_from_slice(text.as_bytes());
+            return;
+        }
+        Value::Int(int) if key.len() <= MAX_SHORT && attributes < 0x80 => {
+            let (varint, len) = varint(int.cast_unsigned());
+            put_short_key(out, attributes as u8, key, 1 + len);
+            out.push(tag::ANY_INT as u8);
+            out.extend_from_slice(&varint[..len]);
+            return;
+        }
+        _ => {}
+    }
     let value_len = any_value_len(value);
     let len = bytes_field_len(tag::KEY_VALUE_KEY, key.as_bytes()) + len_field_len(tag::KEY_VALUE_VALUE, value_len);
     put_len(out, attributes, len);
     put_bytes(out, tag::KEY_VALUE_KEY, key.as_bytes());
     put_len(out, tag::KEY_VALUE_VALUE, value_len);
     put_any_value(out, value);
+}
+
+/// Most bytes of a key and a value with which every length of their attribute takes one byte, as most do.
+const MAX_SHORT: usize = 100;
+
+/// Appends an attribute up to its value, of which `value_len` bytes follow.
+#[inline]
+fn put_short_key(out: &mut Vec<u8>, attributes: u8, key: &str, value_len: usize) {
+    let len = 4 + key.len() + value_len;
+    out.reserve(2 + len);
+    out.extend_from_slice(&[attributes, len as u8, tag::KEY_VALUE_KEY as u8, key.len() as u8]);
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&[tag::KEY_VALUE_VALUE as u8, value_len as u8]);
 }
 
 /// Appends a `Link` to the span being written.

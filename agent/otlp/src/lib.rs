@@ -34,9 +34,9 @@ mod encode;
 pub mod build;
 mod split;
 
-pub use additions::Additions;
+pub use additions::{Additions, SpanAttributes};
 pub use error::{Fault, ParseError};
 pub use index::TraceRequest;
 pub use limits::{MAX_ENTRIES, MAX_NESTING, MAX_REQUEST_BYTES};
 pub use split::{Parts, merge, split};
-pub use view::{Attributes, Event, Events, Link, Links, Resource, Span, SpanKind, Value};
+pub use view::{AttributeKeys, Attributes, Event, Events, Link, Links, Resource, Span, SpanKind, Value};

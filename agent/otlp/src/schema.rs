@@ -221,6 +221,16 @@ pub(crate) fn usual_attribute(bytes: &[u8]) -> Option<(&[u8], UsualValue<'_>)> {
     }
 }
 
+/// The key of a `KeyValue` that is written as usual: the key, then the value and nothing else.
+#[inline]
+pub(crate) fn usual_key(bytes: &[u8]) -> Option<&[u8]> {
+    let [KEY_TAG, key_len @ ..0x80, rest @ ..] = bytes else { return None };
+    match rest.split_at_checked(usize::from(*key_len))? {
+        (key, [VALUE_TAG, value_len @ ..0x80, value @ ..]) if usize::from(*value_len) == value.len() => Some(key),
+        _ => None,
+    }
+}
+
 /// The value of a [`usual_attribute`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum UsualValue<'a> {

@@ -1,15 +1,17 @@
 //! Loading and attaching the kernel programs of one mode.
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{LpmTrie, Map, MapData, MapError, RingBuf};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::PATH_BYTES;
 
 use super::Mode;
 use super::counters::CountersView;
 use super::identity::Identity;
+use super::old::{self, OldConnection};
 use super::paths::WatchedPath;
 use super::system_calls;
 
@@ -31,6 +33,8 @@ pub enum AttachError {
     Attach { name: &'static str, source: ProgramError },
     #[error("setting up map {name}")]
     Map { name: &'static str, source: MapError },
+    #[error("listing the connections that are there already (kernel option CONFIG_UNIX_DIAG)")]
+    Old(#[source] std::io::Error),
     #[error("mapping the counters")]
     Counters(#[source] std::io::Error),
 }
@@ -131,6 +135,8 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
     }
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
+    let connections = old::connections(setup.paths).map_err(AttachError::Old)?;
+    seed(&mut ebpf, &counters, &connections)?;
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
     let names = loaded.into_iter().map(|(name, _)| name).collect();
@@ -183,6 +189,25 @@ fn link(program: &mut Program, hook: Hook) -> Result<(), ProgramError> {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {
     ebpf.take_map(name).ok_or(AttachError::Absent(name))
+}
+
+/// Gives the programs the connections that were there before them.
+fn seed(ebpf: &mut Ebpf, counters: &CountersView, connections: &[OldConnection]) -> Result<(), AttachError> {
+    let error = |source| AttachError::Map { name: "OLD", source };
+    let mut old: HashMap<_, u64, u32> =
+        HashMap::try_from(ebpf.map_mut("OLD").ok_or(AttachError::Absent("OLD"))?).map_err(error)?;
+    for connection in connections {
+        old.insert(connection.client_inode, connection.kind as u32, 0).map_err(error)?;
+        old.insert(connection.server_inode, connection.kind as u32 | OLD_SERVER, 0).map_err(error)?;
+    }
+    let error = |source| AttachError::Map { name: "PROCESSES", source };
+    let mut processes: HashMap<_, u32, u32> =
+        HashMap::try_from(ebpf.map_mut("PROCESSES").ok_or(AttachError::Absent("PROCESSES"))?).map_err(error)?;
+    for process in old::holders(connections) {
+        processes.insert(process, 1, 0).map_err(error)?;
+    }
+    counters.set_old_connections(2 * connections.len() as u64);
+    Ok(())
 }
 
 // === impl Attached ===

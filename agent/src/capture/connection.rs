@@ -1,14 +1,15 @@
 //! One watched connection: header blocks decoded, records of both ends brought together into calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, field, headers, opened, read};
 use spanlet_http2::frame::{FrameHeader, FrameType, flag};
-use spanlet_http2::{Decoder, EntryId, HeaderBlocks, HeaderList, Octets};
+use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
-use super::limits::{MAX_STREAMS, RESPONSE_READ_WITHIN_NS};
+use super::limits::{MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
+use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
 use super::stream::Stream;
@@ -36,8 +37,9 @@ pub struct Connection {
     peers: [Peer; 2],
     closed: [bool; 2],
     streams: HashMap<u32, Stream>,
-    /// Which entry of the request headers' table `:path` referred to, by stream.
-    unnamed: HashMap<u32, EntryId>,
+    names: Names,
+    /// The unknown entries of open calls without a name, by stream, and of calls just finished: their spans come later.
+    unnamed: VecDeque<(u32, Candidates)>,
     /// Calls that were not followed because too many were open.
     pub streams_refused: u64,
     /// Header blocks whose table state was lost.
@@ -117,7 +119,8 @@ impl Connection {
             peers: [Peer::default(), Peer::default()],
             closed: [false; 2],
             streams: HashMap::new(),
-            unnamed: HashMap::new(),
+            names: Names::default(),
+            unnamed: VecDeque::new(),
             streams_refused: 0,
             tracks_lost: 0,
             list: HeaderList::default(),
@@ -189,6 +192,10 @@ impl Connection {
         let mut list = std::mem::take(&mut self.list);
         if let Some(sound) = self.directions[usize::from(CLIENT)].headers(record, &mut list) {
             self.tracks_lost += u64::from(!sound);
+            let decoder = &mut self.directions[usize::from(CLIENT)].decoder;
+            if decoder.exactness() != Exactness::Exact {
+                names::teach_by_shape(decoder, &list);
+            }
             self.begin(&record.head, &list, sink);
         }
         self.list = list;
@@ -204,14 +211,26 @@ impl Connection {
         }
         let started_ns = sink.clock.unix_ns(head.begun_ns);
         let mut stream = Stream::begin(self.id, head.stream, &self.socket, started_ns, list);
-        if let Some(Octets::Unknown(entry)) = list.value(b":path") {
-            self.unnamed.insert(head.stream, *entry);
+        if stream.call.method.is_none() {
+            self.name(&mut stream, list);
         }
         stream.call.client = self.peers[0].clone();
         self.streams.insert(head.stream, stream);
         if head.flags & flag::END_STREAM != 0 {
             self.request_ends(head, sink);
         }
+    }
+
+    /// Names a call whose path is older than the attach, if its entry was told before; else remembers the entry.
+    fn name(&mut self, stream: &mut Stream, list: &HeaderList) {
+        let candidates = Candidates::of(list);
+        if let Some(method) = self.names.method_of(candidates) {
+            stream.learn(&method);
+        }
+        if self.unnamed.len() == MAX_UNNAMED {
+            self.unnamed.pop_front();
+        }
+        self.unnamed.push_back((stream.call.stream, candidates));
     }
 
     fn response_headers(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
@@ -353,9 +372,8 @@ impl Connection {
         if let Some(open) = self.streams.get_mut(&stream) {
             open.learn(method);
         }
-        if let Some(entry) = self.unnamed.remove(&stream) {
-            let path = format!("/{method}");
-            self.directions[usize::from(CLIENT)].decoder.learn(entry, b":path", path.as_bytes());
+        if let Some((_, candidates)) = self.unnamed.iter().find(|(unnamed, _)| *unnamed == stream) {
+            self.names.learn(*candidates, method);
         }
     }
 

@@ -52,6 +52,12 @@ impl CountersView {
         }
     }
 
+    /// Tells the programs how many ends of older connections there are to find.
+    pub fn set_old_connections(&self, ends: u64) {
+        // SAFETY: inside the mapping, aligned; the programs count it down.
+        unsafe { (&raw mut (*self.counters.as_ptr()).old_connections).write_volatile(ends) };
+    }
+
     /// Records that were to be written, by kind.
     pub fn seen(&self, kind: Kind) -> u64 {
         // SAFETY: inside the mapping, aligned; the programs add to it at any time.

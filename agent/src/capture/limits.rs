@@ -15,6 +15,9 @@ pub const MAX_READS: usize = 256;
 /// Points that wait for a read.
 pub const MAX_WAITING: usize = 8192;
 
+/// Unnamed calls of one connection whose spans may still tell their method: kubelet exports within 5 s.
+pub const MAX_UNNAMED: usize = 1024;
+
 /// How long a finished call may wait for its response to be read.
 pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
 

@@ -17,6 +17,8 @@ pub mod identity;
 pub mod ladder;
 pub mod layout;
 mod limits;
+mod names;
+mod old;
 pub mod paths;
 pub mod probe;
 mod process;

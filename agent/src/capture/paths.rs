@@ -27,6 +27,17 @@ pub enum PathError {
     TooMany(usize),
 }
 
+impl WatchedPath {
+    /// Whether this is the path, or one of the prefix.
+    pub fn covers(&self, path: &[u8]) -> bool {
+        let agreeing_bytes = self.prefix_bits as usize / 8;
+        let mut padded = [0; PATH_BYTES];
+        let length = path.len().min(PATH_BYTES);
+        padded[..length].copy_from_slice(&path[..length]);
+        length != 0 && padded[..agreeing_bytes] == self.bytes[..agreeing_bytes]
+    }
+}
+
 /// Turns configured sockets into entries of the trie.
 pub fn watched(sockets: &[WatchedSocket]) -> Result<Vec<WatchedPath>, PathError> {
     if sockets.len() > MAX_PATHS as usize {

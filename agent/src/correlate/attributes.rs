@@ -1,6 +1,6 @@
 //! What a joined span is told of its call.
 
-use spanlet_otlp::{Additions, Span, SpanKind};
+use spanlet_otlp::{Additions, Span, SpanKind, Value};
 
 use crate::call::Call;
 
@@ -22,15 +22,13 @@ pub(super) fn add(additions: &mut Additions, index: usize, span: &Span<'_>, call
         (CLIENT_OVERHEAD, client_overhead_ns(span, call)),
     ];
     let present = Present::of(span);
-    for (position, (key, value)) in phases.into_iter().enumerate() {
-        let value = value.and_then(|value| i64::try_from(value).ok());
-        if let Some(value) = value.filter(|_| !present.has(position)) {
-            additions.span_int(index, key, value);
-        }
-    }
-    if !present.has(phases.len()) && !call.socket.path.is_empty() {
-        additions.span_str(index, SERVER_ADDRESS, &call.socket.path);
-    }
+    let phases = phases.into_iter().enumerate().filter_map(|(position, (key, value))| {
+        let value = i64::try_from(value?).ok()?;
+        (!present.has(position)).then_some((key, Value::Int(value)))
+    });
+    let address =
+        (!present.has(5) && !call.socket.path.is_empty()).then(|| (SERVER_ADDRESS, Value::Str(&call.socket.path)));
+    additions.span_attributes(index, phases.chain(address));
 }
 
 /// What the client itself took: its span less the time between its first point and its last. `None` for server spans,
@@ -50,9 +48,9 @@ impl Present {
     fn of(span: &Span<'_>) -> Self {
         let keys = [REQUEST_WAIT, HANDLING, RESPONSE_SEND, RESPONSE_WAIT, CLIENT_OVERHEAD, SERVER_ADDRESS];
         let bits = span
-            .attributes()
-            .filter(|(key, _)| key.starts_with('s')) // most attributes of CRI spans start with `rpc.`
-            .filter_map(|(key, _)| keys.iter().position(|ours| *ours == key))
+            .attribute_keys()
+            .filter(|key| key.starts_with(b"s")) // most attributes of CRI spans start with `rpc.`
+            .filter_map(|key| keys.iter().position(|ours| ours.as_bytes() == key))
             .fold(0, |bits, position| bits | 1 << position);
         Self(bits)
     }

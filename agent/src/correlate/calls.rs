@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -14,7 +15,7 @@ use hashbrown::hash_map::Entry as Slot;
 use crate::call::Call;
 
 /// Trace id and span id of a call's `traceparent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CallKey {
     pub(super) trace_id: [u8; 16],
     pub(super) span_id: [u8; 8],
@@ -59,6 +60,13 @@ const ALWAYS_KEPT: usize = 1024;
 
 /// Old calls looked at for each new one: more than one, so that the table shrinks.
 const EXPIRED_PER_PUT: usize = 2;
+
+/// Span ids are random and rarely equal across traces: they alone spread the keys well.
+impl Hash for CallKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_ne_bytes(self.span_id));
+    }
+}
 
 impl CallTable {
     pub(super) fn new(max_calls: usize) -> Self {

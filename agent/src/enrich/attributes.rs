@@ -1,34 +1,82 @@
 //! What owned spans and all resources are told. An attribute that is there already stays as it is.
 
-use spanlet_otlp::{Additions, Resource, Span, TraceRequest};
+use std::sync::Arc;
+
+use spanlet_otlp::{Additions, Resource, Span, SpanAttributes, TraceRequest, Value};
 
 use crate::config::Enrich;
-use crate::pod::Owner;
+use crate::pod::{Container, Owner, Pod};
 
-/// Adds the owner's names and ids to span `index`.
-pub(super) fn add_owner(additions: &mut Additions, index: usize, span: &Span<'_>, owner: &Owner) {
+/// Adds owners' names and ids to spans. Spans of one owner often stand together, so what the last span was given is kept
+/// encoded.
+#[derive(Debug, Default)]
+pub(super) struct OwnerAttributes {
+    last: Option<Encoded>,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    pod: Arc<Pod>,
+    container: Option<Arc<Container>>,
+    attributes: SpanAttributes,
+    /// There are keys without [`PREFIXES`] among them.
+    has_other_keys: bool,
+}
+
+/// Of the keys that are added, with rare exceptions among those that a source told.
+const PREFIXES: [&[u8]; 2] = [b"k8s.", b"container."];
+
+impl OwnerAttributes {
+    /// Adds the owner's attributes to span `index`.
+    pub(super) fn add(&mut self, additions: &mut Additions, index: usize, span: &Span<'_>, owner: &Owner) {
+        let encoded = match &mut self.last {
+            Some(last) if last.is_of(owner) => last,
+            last => last.insert(Encoded::new(owner)),
+        };
+        let is_ours = |key: &[u8]| PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+        if !encoded.has_other_keys && !span.attribute_keys().any(is_ours) {
+            additions.span_encoded(index, &encoded.attributes);
+            return;
+        }
+        let lacking = all(owner).filter(|(key, _)| span.attribute_keys().all(|present| present != key.as_bytes()));
+        additions.span_attributes(index, lacking.map(|(key, value)| (key, Value::Str(value))));
+    }
+}
+
+impl Encoded {
+    fn new(owner: &Owner) -> Self {
+        let mut attributes = SpanAttributes::default();
+        all(owner).for_each(|(key, value)| attributes.str(key, value));
+        let has_prefix = |key: &str| PREFIXES.iter().any(|prefix| key.as_bytes().starts_with(prefix));
+        Self {
+            pod: Arc::clone(&owner.pod),
+            container: owner.container.clone(),
+            attributes,
+            has_other_keys: owner.pod.attributes.iter().any(|(key, _)| !has_prefix(key)),
+        }
+    }
+
+    fn is_of(&self, owner: &Owner) -> bool {
+        let is_same_container = match (&self.container, &owner.container) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same_container && Arc::ptr_eq(&self.pod, &owner.pod)
+    }
+}
+
+/// Everything known of the owner.
+fn all(owner: &Owner) -> impl Iterator<Item = (&str, &str)> {
     let (pod, container) = (&owner.pod, owner.container.as_deref());
-    let values = [
+    let names = [
         ("k8s.pod.name", pod.name.as_str()),
         ("k8s.pod.uid", pod.uid.as_str()),
         ("k8s.namespace.name", pod.namespace.as_str()),
         ("k8s.container.name", container.map_or("", |container| container.name.as_str())),
         ("container.id", container.map_or("", |container| container.id.as_str())),
     ];
-    let mut wanted = [true; 5];
-    for (key, _) in span.attributes() {
-        if key.starts_with("k8s.") || key.starts_with("container.") {
-            values.iter().zip(&mut wanted).for_each(|((ours, _), wanted)| *wanted &= *ours != key);
-        }
-    }
-    for ((key, value), _) in values.iter().zip(wanted).filter(|((_, value), wanted)| *wanted && !value.is_empty()) {
-        additions.span_str(index, key, value);
-    }
-    for (key, value) in &pod.attributes {
-        if span.attribute(key).is_none() {
-            additions.span_str(index, key, value);
-        }
-    }
+    let further = pod.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    names.into_iter().chain(further).filter(|(_, value)| !value.is_empty())
 }
 
 /// Marks a span that began after the span it is a child of was over.

@@ -29,6 +29,7 @@ pub use self::store::StoreCounts;
 use self::pending::Pending;
 use self::store::{Identity, SpanOwners, Store};
 use crate::config;
+use crate::observe::IdentityResult;
 use crate::pod::Owner;
 
 /// The owner of a call that has passed without one: its volume or claim was named later.
@@ -123,6 +124,7 @@ impl Enricher {
         std::mem::take(&mut self.late)
     }
 
+    /// What has been counted so far.
     pub fn counts(&self) -> Counts {
         Counts {
             store: self.store.counts(),
@@ -130,6 +132,22 @@ impl Enricher {
             spans_early: self.store.traces.early(),
             pending_dropped: self.pending.dropped(),
             pods_held: self.store.pods_held(),
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    pub fn of(&self, result: IdentityResult) -> u64 {
+        match result {
+            IdentityResult::Owned => self.spans_owned,
+            IdentityResult::Early => self.spans_early,
+            IdentityResult::Conflict => self.store.conflicts,
+            IdentityResult::PodEvicted => self.store.pods_evicted,
+            IdentityResult::IdEvicted => self.store.ids_evicted,
+            IdentityResult::TraceEvicted => self.store.traces_evicted,
+            IdentityResult::PendingDropped => self.pending_dropped,
         }
     }
 }

@@ -108,6 +108,36 @@ labels! {
 }
 
 labels! {
+    /// Why a call is not kept for its spans.
+    ForgetReason as "reason" {
+        /// The table of calls is full; the oldest went.
+        TableFull = "table_full",
+        /// Another call carries the same `traceparent` and keeps it.
+        SameIds = "same_ids",
+    }
+}
+
+labels! {
+    /// What came of asking whose spans and calls are, and what the store of identity could not keep.
+    IdentityResult as "result" {
+        /// A span was given its pod.
+        Owned = "owned",
+        /// A span had passed before its trace was known to be a pod's.
+        Early = "early",
+        /// Two sources contradicted each other; the more trusted one was believed.
+        Conflict = "conflict",
+        /// A pod was forgotten because the store is full.
+        PodEvicted = "pod_evicted",
+        /// A sandbox, container, volume or claim was forgotten because its table or its pod is full.
+        IdEvicted = "id_evicted",
+        /// A trace was forgotten because the table is full.
+        TraceEvicted = "trace_evicted",
+        /// A plugin's call waited for its pod and was given up because too many did.
+        PendingDropped = "pending_dropped",
+    }
+}
+
+labels! {
     /// The four parts of a call.
     Phase as "phase" {
         RequestWait = "request_wait",
@@ -139,6 +169,8 @@ mod tests {
         is_closed::<FilterRule>();
         is_closed::<SpanKind>();
         is_closed::<JoinResult>();
+        is_closed::<ForgetReason>();
+        is_closed::<IdentityResult>();
         is_closed::<Phase>();
     }
 }

@@ -15,7 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::calls::{CallMetrics, CallSample};
 use super::events::EventLedger;
-use super::labels::{DropReason, FilterRule, JoinResult, Label, Receiver, Refusal, SpanKind};
+use super::labels::{
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
+};
 use crate::api;
 use crate::budget::Budget;
 
@@ -38,6 +40,8 @@ struct Shared {
     held: Gauge,
     queue_bytes: Gauge,
     joins: Counters<JoinResult>,
+    forgotten: Counters<ForgetReason>,
+    identity: Counters<IdentityResult>,
     calls: CallMetrics,
     events: EventLedger,
 }
@@ -62,6 +66,9 @@ impl Metrics {
         let help = "Encoded spans that wait for export or for upstream's answer";
         registry.register_with_unit("export_queue", help, Unit::Bytes, queue_bytes.clone());
         let joins = Counters::register(&mut registry, "joins", "Client and server spans looked up among the calls");
+        let forgotten = Counters::register(&mut registry, "calls_forgotten", "Calls not kept for their spans");
+        let help = "Spans and facts of which it was asked whose they are";
+        let identity = Counters::register(&mut registry, "identity", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
         let shared = Shared {
@@ -76,6 +83,8 @@ impl Metrics {
             held,
             queue_bytes,
             joins,
+            forgotten,
+            identity,
             calls,
             events,
         };
@@ -109,6 +118,14 @@ impl Metrics {
 
     pub fn joins(&self, result: JoinResult, spans: u64) {
         self.shared.joins.add(result, spans);
+    }
+
+    pub fn forgotten(&self, reason: ForgetReason, calls: u64) {
+        self.shared.forgotten.add(reason, calls);
+    }
+
+    pub fn identity(&self, result: IdentityResult, count: u64) {
+        self.shared.identity.add(result, count);
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -233,6 +250,12 @@ mod tests {
         for result in JoinResult::ALL {
             metrics.joins(*result, 1);
         }
+        for reason in ForgetReason::ALL {
+            metrics.forgotten(*reason, 1);
+        }
+        for result in IdentityResult::ALL {
+            metrics.identity(*result, 1);
+        }
         metrics.exported(9);
         let text = metrics.render();
         for line in [
@@ -245,6 +268,8 @@ mod tests {
             "spanlet_spans_held 7",
             "spanlet_export_queue_bytes 1256",
             "spanlet_joins_total{result=\"joined_client\"} 1",
+            "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
+            "spanlet_identity_total{result=\"owned\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

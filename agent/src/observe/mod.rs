@@ -11,7 +11,9 @@ mod query;
 pub use admin::{Admin, Subject};
 pub use calls::CallSample;
 pub use events::EventLedger;
-pub use labels::{DropReason, FilterRule, JoinResult, Label, Phase, Receiver, Refusal, SpanKind};
+pub use labels::{
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Phase, Receiver, Refusal, SpanKind,
+};
 pub use logging::start_logging;
 pub use metrics::Metrics;
 pub use query::{Queries, Query, queries};

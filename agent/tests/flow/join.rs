@@ -87,6 +87,7 @@ async fn a_call_and_its_span_become_one() {
     let metrics = agent.metrics().render();
     for line in [
         "spanlet_joins_total{result=\"joined_client\"} 1".to_owned(),
+        "spanlet_identity_total{result=\"owned\"} 1".to_owned(),
         "spanlet_calls_total{socket_kind=\"cri\",naming=\"wire\"} 1".to_owned(),
         format!("spanlet_call_phase_seconds_count{{phase=\"handling\",rpc_method=\"{RUN_POD_SANDBOX}\"}} 1"),
     ] {

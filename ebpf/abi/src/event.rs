@@ -58,6 +58,9 @@ pub enum Reason {
 pub const CLIENT: u8 = 0;
 pub const SERVER: u8 = 1;
 
+/// Bit of a value in the map of old sockets, beside the kind: the socket is the server's end.
+pub const OLD_SERVER: u32 = 1 << 16;
+
 /// Bits of [`Head::note`] on `Opened`.
 pub mod opened {
     /// The connection is older than the attach.

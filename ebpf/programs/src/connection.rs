@@ -9,15 +9,15 @@
 //! A socket that is not in the map of endpoints costs one look-up.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
-use spanlet_abi::event::{CLIENT, Kind, Reason, SERVER, opened, read};
+use spanlet_abi::event::{CLIENT, Kind, OLD_SERVER, Reason, SERVER, opened, read};
 use spanlet_abi::layout::Action;
 use spanlet_abi::limits::PATH_BYTES;
 
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, OLD_SERVER, PathKey, Track, agent,
-    layout, load, store,
+    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout, load,
+    store,
 };
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
@@ -202,18 +202,28 @@ fn for_end(sk: u64, connection: u64, peer: u64, end: u8) {
 pub fn find_old(sk: u64) -> Option<*mut Endpoint> {
     let pending = emit::old_connections()?;
     let inode = socket::inode(sk)?;
-    let value = *unsafe_get(inode)?;
+    let value = *old_kind(inode)?;
     let peer = socket::peer(sk)?;
-    let _ = OLD.remove(&inode);
-    // SAFETY: points into the map of counters.
-    unsafe { pending.write_volatile(pending.read_volatile().saturating_sub(1)) };
+    found(pending, inode);
+    if let Some(inode) = socket::inode(peer) {
+        found(pending, inode);
+    }
     let (client, server) = if value & OLD_SERVER != 0 { (peer, sk) } else { (sk, peer) };
     open_old(client, server, value & !OLD_SERVER);
     watched(sk)
 }
 
+/// One end less to be found.
 #[inline(always)]
-fn unsafe_get(inode: u64) -> Option<&'static u32> {
+fn found(pending: *mut u64, inode: u64) {
+    if OLD.remove(&inode).is_ok() {
+        // SAFETY: points into the map of counters.
+        unsafe { pending.write_volatile(pending.read_volatile().saturating_sub(1)) };
+    }
+}
+
+#[inline(always)]
+fn old_kind(inode: u64) -> Option<&'static u32> {
     // SAFETY: the value is read at once; a concurrent removal can at worst leave a stale kind.
     unsafe { OLD.get(&inode) }
 }

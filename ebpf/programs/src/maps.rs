@@ -187,12 +187,9 @@ pub static PATHS: LpmTrie<[u8; PATH_BYTES], u32> = LpmTrie::with_max_entries(MAX
 /// Processes that hold a watched socket, in the initial pid namespace (tracepoint mode).
 #[map]
 pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PROCESSES, 0);
-/// Inodes of sockets that were connected before the attach → `call::SocketKind`, with [`OLD_SERVER`] for the accepted end.
+/// Inodes of sockets that were connected before the attach → `call::SocketKind`, with `event::OLD_SERVER` for the accepted end.
 #[map]
 pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
-
-/// Bit of an [`OLD`] value: the inode is the server's end.
-pub const OLD_SERVER: u32 = 1 << 16;
 
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;

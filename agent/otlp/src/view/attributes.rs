@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::text;
-use crate::schema::{UsualValue, tag, usual_attribute};
+use crate::schema::{UsualValue, tag, usual_attribute, usual_key};
 use crate::wire::{Body, Reader};
 
 /// The value of an attribute.
@@ -32,6 +32,35 @@ pub struct Attributes<'a> {
     attributes: u32,
     /// Where further messages of the same kind may follow, and their tag.
     messages: Option<(Reader<'a>, u32)>,
+}
+
+/// The keys of a span's attributes; reads no values.
+#[derive(Debug, Clone)]
+pub struct AttributeKeys<'a> {
+    fields: Reader<'a>,
+}
+
+// === impl AttributeKeys ===
+
+impl<'a> AttributeKeys<'a> {
+    pub(super) fn new(fields: Reader<'a>) -> Self {
+        Self { fields }
+    }
+}
+
+impl<'a> Iterator for AttributeKeys<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.fields;
+        if let Some(key) = self.fields.next_short(tag::SPAN_ATTRIBUTES).and_then(usual_key) {
+            return Some(key);
+        }
+        self.fields = start;
+        let field = self.fields.next_tagged(tag::SPAN_ATTRIBUTES)?;
+        Some(key_of(self.fields.nested(field.body)))
+    }
 }
 
 // === impl Attributes ===

@@ -5,7 +5,7 @@ mod events;
 
 use std::ops::Range;
 
-pub use attributes::{Attributes, Value};
+pub use attributes::{AttributeKeys, Attributes, Value};
 pub use events::{Event, Events, Link, Links};
 
 use crate::index::{ResourceEntry, SpanEntry, TraceRequest};
@@ -120,6 +120,14 @@ impl<'a> Span<'a> {
     /// The value of the first attribute with this key.
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
         self.attributes().find_key(key)
+    }
+
+    /// The keys of the span's attributes as they came, in the order of the bytes: quicker than [`Self::attributes`] to see
+    /// which there are.
+    #[inline]
+    pub fn attribute_keys(&self) -> AttributeKeys<'a> {
+        let range = self.entry.attributes;
+        AttributeKeys::new(self.request.reader(range.start, range.end))
     }
 
     /// The span's events, in the order of the bytes.

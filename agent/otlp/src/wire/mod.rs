@@ -5,7 +5,7 @@ mod write;
 
 pub(crate) use read::{Body, Field, Malformed, Reader, wire_type};
 pub(crate) use write::{
-    bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint, put_varint_field, varint_len,
+    bytes_field_len, len_field_len, put_bytes, put_fixed64, put_len, put_varint, put_varint_field, varint, varint_len,
 };
 
 /// Wire types (the low three bits of a tag).

@@ -102,6 +102,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The content of the next field if it has this tag, of one byte, and a length of one byte: what the next field of a
+    /// kind that follows itself usually is.
+    #[inline]
+    pub(crate) fn next_short(&mut self, tag: u32) -> Option<&'a [u8]> {
+        let [next, len @ ..0x80, rest @ ..] = self.rest() else { return None };
+        let body = rest.get(..usize::from(*len)).filter(|_| u32::from(*next) == tag)?;
+        self.position += 2 + body.len();
+        Some(body)
+    }
+
     #[inline(always)]
     fn tag(&mut self) -> Result<u32, Malformed> {
         match self.bytes.get(self.position) {

@@ -2,13 +2,26 @@
 
 /// Appends a base-128 varint.
 #[inline]
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    let (bytes, len) = varint(value);
+    out.extend_from_slice(&bytes[..len]);
 }
+
+/// A base-128 varint and its length.
+#[inline]
+pub(crate) fn varint(mut value: u64) -> ([u8; MAX_VARINT_LEN], usize) {
+    let mut bytes = [0; MAX_VARINT_LEN];
+    let mut len = 0;
+    while value >= 0x80 {
+        bytes[len] = value as u8 | 0x80;
+        value >>= 7;
+        len += 1;
+    }
+    bytes[len] = value as u8;
+    (bytes, len + 1)
+}
+
+const MAX_VARINT_LEN: usize = 10;
 
 /// Bytes that [`put_varint`] writes, 1 to 10.
 #[inline]

@@ -12,6 +12,9 @@ use crate::enrich::names::{self, Role};
 use crate::enrich::source::{PodName, Source};
 use crate::enrich::store::{Identity, PodKey, TraceEvidence};
 
+/// The call whose span tells what the container is called.
+const CREATE_CONTAINER: &str = "runtime.v1.RuntimeService/CreateContainer";
+
 impl Enricher {
     pub(super) fn learn_from_spans<'a>(
         &mut self,
@@ -71,11 +74,12 @@ impl Enricher {
 
     /// A server span of a call that is known adds nothing but a container's name; the wire does not tell that.
     fn learn_from_server<'a>(&mut self, index: usize, span: &Span<'a>, call: Option<&Call>) -> Option<Told<'a>> {
-        let role = Role::of(span.name());
-        if call.is_some_and(|call| call.owner.is_some()) && role != Some(Role::Creates) {
+        let has_owner = call.is_some_and(|call| call.owner.is_some());
+        if has_owner && span.name() != CREATE_CONTAINER {
             return None;
         }
-        let evidence = evidence::of_runtime(span);
+        let role = Role::of(span.name());
+        let evidence = if role == Some(Role::Node) { None } else { evidence::of_runtime(span) };
         let pod = evidence.as_ref().and_then(|evidence| self.learn_evidence(span.trace_id(), evidence));
         if let (Some(role), None) = (role, call) {
             self.note_call(span, role, &evidence.unwrap_or(Evidence::NONE), pod);

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use spanlet_otlp::{Additions, Span, SpanKind, TraceRequest};
 
+use super::Enricher;
+use super::attributes::{self, OwnerAttributes};
 use super::evidence::Evidence;
 use super::names::{self, Role};
 use super::source::Source;
 use super::store::{Identity, PodKey};
-use super::{Enricher, attributes};
 use crate::batch::Batch;
 use crate::call::Call;
 use crate::config::ShimService;
@@ -182,10 +183,11 @@ impl Enricher {
     }
 
     fn attribute(&mut self, request: &TraceRequest, additions: &mut Additions, owners: &[Option<Owner>]) {
+        let mut of_owner = OwnerAttributes::default();
         for (index, span) in request.spans().enumerate() {
             let Some(owner) = &owners[index] else { continue };
             self.spans_owned += 1;
-            attributes::add_owner(additions, index, &span, owner);
+            of_owner.add(additions, index, &span, owner);
             // kubelet 1.35+ runs a pod's exec probes in the context of its first sync, for as long as the pod lives.
             if span.name() == "runtime.v1.RuntimeService/ExecSync"
                 && self.store.traces.is_detached(&span.trace_id(), span.start_unix_nano())

@@ -31,10 +31,10 @@ struct SideProcess {
 }
 
 impl Pair {
-    /// Starts both, the server first, and waits until both have read the recording.
+    /// Starts both, the server first, and waits until both are ready.
     ///
     /// # Errors
-    /// When a process cannot be started or finds something wrong with the recording.
+    /// When a process cannot be started or does not find the recording.
     pub async fn start(node_program: &Path, prefix: &Path, socket: &Path) -> Result<Self> {
         let server = SideProcess::start(node_program, Side::Server, prefix, socket).await?;
         let client = SideProcess::start(node_program, Side::Client, prefix, socket).await?;

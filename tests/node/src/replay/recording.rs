@@ -55,23 +55,36 @@ impl Recording {
     /// # Errors
     /// When there is no connection 1, an event cannot be read, or a direction's bytes are not told from first to last.
     pub fn open(prefix: &Path) -> Result<Self> {
+        let mut recording = Self::find(prefix)?;
+        for connection in &recording.connections {
+            let (first_ns, last_ns) = connection.check()?;
+            recording.first_ns = recording.first_ns.min(first_ns);
+            recording.last_ns = recording.last_ns.max(last_ns);
+        }
+        Ok(recording)
+    }
+
+    /// Finds the files of a recording that was checked before; when it ends is not known then.
+    pub(super) fn find(prefix: &Path) -> Result<Self> {
         let mut connections = Vec::new();
-        let (mut first_ns, mut last_ns) = (u64::MAX, 0);
         for number in 1.. {
             let stem = format!("{}-{number}", prefix.display());
             if !client_events_path(&stem).exists() {
                 break;
             }
             let has_server_events = server_events_path(&stem).exists();
-            let connection = Connection { number, stem, opened_ns: 0, has_server_events };
-            let span = connection.check()?;
-            first_ns = first_ns.min(span.0);
-            last_ns = last_ns.max(span.1);
-            connections.push(Connection { opened_ns: span.0, ..connection });
+            let mut connection = Connection { number, stem, opened_ns: 0, has_server_events };
+            let first = connection.events(Side::Client)?.next();
+            let first = first.with_context(|| format!("connection {number} has no events"))?;
+            connection.opened_ns = first?.start_ns;
+            connections.push(connection);
         }
-        ensure!(!connections.is_empty(), "no recording: there is no {}-1-client-events.json", prefix.display());
         connections.sort_by_key(|connection| connection.opened_ns);
-        Ok(Self { prefix: prefix.to_owned(), connections, first_ns, last_ns })
+        let first = connections.first();
+        let first =
+            first.with_context(|| format!("no recording: there is no {}-1-client-events.json", prefix.display()))?;
+        let first_ns = first.opened_ns;
+        Ok(Self { prefix: prefix.to_owned(), connections, first_ns, last_ns: first_ns })
     }
 
     /// The OTLP requests of the same run, if recorded.
@@ -150,7 +163,6 @@ impl Connection {
                 *position = part.end();
             }
         }
-        ensure!(last_ns > 0, "connection {} has no events", self.number);
         Ok((first_ns, last_ns))
     }
 }

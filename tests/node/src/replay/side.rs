@@ -31,7 +31,7 @@ pub struct SideArguments {
 /// # Errors
 /// When the recording cannot be read, or the other side does not do its part.
 pub fn play(arguments: &SideArguments) -> Result<()> {
-    let recording = Recording::open(&arguments.prefix)?;
+    let recording = Recording::find(&arguments.prefix)?;
     let opener = match arguments.side {
         Side::Client => Opener::Connect(arguments.socket.clone()),
         Side::Server => Opener::Accept(listen(&arguments.socket)?),
