@@ -9,10 +9,6 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
-#![allow(
-    clippy::needless_borrows_for_generic_args,
-    reason = "what is passed to a map by value is first copied to the stack, which has 512 bytes"
-)]
 
 mod connection;
 mod emit;
