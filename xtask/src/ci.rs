@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use crate::{lint, test};
+use crate::{lint, test, vm};
 
 pub(crate) fn run() -> Result<()> {
     lint::run()?;
-    test::run(&test::Arguments::default())
+    test::run(&test::Arguments::default())?;
+    vm::run(&vm::Arguments::default())
 }

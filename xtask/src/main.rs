@@ -8,6 +8,7 @@ mod node;
 mod setup;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,9 @@ enum Command {
     Test(test::Arguments),
     /// Check format, lints, architecture, licences and bans
     Lint,
-    /// What CI runs: lint and test
+    /// Replay a recorded kubelet on other kernels, each in a virtual machine
+    Vm(vm::Arguments),
+    /// What CI runs: lint, test and vm
     Ci,
     /// Build the kernel programs and the agent
     Build(build::Arguments),
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<()> {
         Command::Replay(passed) => node::run("replay", &passed.arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Ci => ci::run(),
         Command::Build(arguments) => build::run(&arguments),
         Command::Arch => arch::run(),

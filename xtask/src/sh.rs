@@ -62,6 +62,11 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<String> {
     Ok(output)
 }
 
+/// Like [`step`], but the caller judges how the command ended.
+pub(crate) fn attempt(title: &str, command: &mut Command) -> Result<(ExitStatus, String)> {
+    watch(title, command, |_| false)
+}
+
 /// Like [`step`], but prints the lines that `shown` picks as they come; a failure shows the others too.
 pub(crate) fn filtered(title: &str, command: &mut Command, shown: impl Fn(&str) -> bool) -> Result<String> {
     let (status, output) = watch(title, command, &shown)?;

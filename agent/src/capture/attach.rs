@@ -33,7 +33,7 @@ pub enum AttachError {
     Attach { name: &'static str, source: ProgramError },
     #[error("setting up map {name}")]
     Map { name: &'static str, source: MapError },
-    #[error("listing the connections that are there already (kernel option CONFIG_UNIX_DIAG)")]
+    #[error("connections older than the agent are not seen: listing them needs the kernel option or module UNIX_DIAG")]
     Old(#[source] std::io::Error),
     #[error("mapping the counters")]
     Counters(#[source] std::io::Error),
@@ -44,6 +44,8 @@ pub struct Attached {
     pub mode: Mode,
     pub ring: RingBuf<MapData>,
     pub counters: CountersView,
+    /// Why connections older than the agent are not followed, if they are not.
+    pub without_old: Option<AttachError>,
     ebpf: Ebpf,
     names: Vec<&'static str>,
 }
@@ -135,12 +137,17 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
     }
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
-    let connections = old::connections(setup.paths).map_err(AttachError::Old)?;
-    seed(&mut ebpf, &counters, &connections)?;
+    let without_old = match old::connections(setup.paths) {
+        Ok(connections) => {
+            seed(&mut ebpf, &counters, &connections)?;
+            None
+        }
+        Err(error) => Some(AttachError::Old(error)),
+    };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
     let names = loaded.into_iter().map(|(name, _)| name).collect();
-    Ok(Attached { mode, ring, counters, ebpf, names })
+    Ok(Attached { mode, ring, counters, without_old, ebpf, names })
 }
 
 /// Fills the trie of watched paths.

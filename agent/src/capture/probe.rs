@@ -41,6 +41,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
         match attach::attach(mode, &setup) {
             Ok(attached) => {
                 reasons.push(format!("{} attached", mode.label()));
+                reasons.extend(attached.without_old.as_ref().map(|error| chain(error)));
                 give_memory_back();
                 return Ok(Outcome { attached, reasons });
             }
@@ -74,16 +75,22 @@ fn preemption_of(version: &str) -> Preemption {
     }
 }
 
+/// Lines of the verifier's log that tell why it refused a program; before them stands how it came there.
+const LOG_TAIL_LINES: usize = 3;
+
 /// One line, with what the administrator can do where the kernel only says "not permitted".
 fn refusal(mode: Mode, error: &attach::AttachError) -> String {
     let text = chain(error);
-    let first = text.lines().next().unwrap_or_default();
+    let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
+    let mut log: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let tail = log.split_off(log.len().saturating_sub(LOG_TAIL_LINES)).join(" / ");
+    let separator = if tail.is_empty() { "" } else { " " };
     let hint = if text.contains("Operation not permitted") {
         " (needs CAP_BPF and CAP_PERFMON, and no lockdown that forbids it)"
     } else {
         ""
     };
-    format!("{}: {first}{hint}", mode.label())
+    format!("{}: {first}{separator}{tail}{hint}", mode.label())
 }
 
 /// An error with its sources.

@@ -28,8 +28,8 @@ pub const WINDOW_BYTES: usize = 24;
 pub const MAX_FIELDS: u32 = 64;
 
 /// Steps of the frame walker in one run: a request takes about four, and up to 21 requests have been seen in one write. The
-/// verifier counts some 9,000 instructions a step, of its million.
-pub const MAX_STEPS: u32 = 80;
+/// verifier counts some ten instructions for each.
+pub const MAX_STEPS: u32 = 1024;
 
 /// The same where the kernel has `bpf_loop`: 32 KiB of nothing but PINGs, twice over.
 pub const MAX_LOOP_STEPS: u32 = 8192;

@@ -21,6 +21,7 @@ mod message;
 mod plan;
 mod socket;
 mod tracepoint;
+mod turns;
 mod walk;
 
 /// Reached by no program: the verifier refuses one that could loop here, so a panic that survives optimisation fails the load.

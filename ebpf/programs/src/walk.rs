@@ -5,16 +5,15 @@
 //! Numbers pass from function to function through the map values. Read back they are unknown scalars to the verifier: the ways
 //! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use spanlet_abi::event::{Kind, Reason, headers};
-use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_LOOP_STEPS, MAX_STEPS, PROOF_FRAMES};
+use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, PROOF_FRAMES};
 
+use crate::connection;
 use crate::emit;
 use crate::kernel::{copy_user, opaque, read, read_user};
 use crate::maps::{Endpoint, Mark, Track, load, store};
 use crate::message;
+use crate::turns;
 
 /// The connection preface (RFC 9113 §3.4).
 pub const PREFACE_BYTES: u32 = 24;
@@ -39,7 +38,7 @@ const FRAME_HEADER_BYTES: u64 = 9;
 
 /// `bytes` more of the mark's buffers were accepted: walks them.
 ///
-/// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer): the verifier looks at a step once then, not once a turn.
+/// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer), which needs no bound that the verifier counts.
 ///
 /// # Safety
 /// Both point into their maps.
@@ -58,7 +57,7 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mar
             store!(endpoint, left, 0);
             store!(endpoint, have, 0);
         }
-        let done = if LOOP { steps_by_helper(endpoint, mark) } else { steps(endpoint, mark) };
+        let done = if LOOP { turns::by_helper(endpoint, mark) } else { turns::bounded(endpoint) };
         if load!(mark, remaining) != 0 {
             if !done {
                 lose_track(endpoint, Reason::TooManyFrames);
@@ -67,42 +66,6 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mar
             skip_write(endpoint, mark, written, bytes);
         }
     }
-}
-
-/// Walks by a bounded loop; false when the bound was reached.
-#[inline(always)]
-unsafe fn steps(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    let mut i = 0u32;
-    while i < MAX_STEPS {
-        // SAFETY: both point into their maps.
-        if !unsafe { step(endpoint, mark) } {
-            return true;
-        }
-        i += 1;
-    }
-    false
-}
-
-/// What `bpf_loop` hands to its callback.
-#[repr(C)]
-struct Walk {
-    endpoint: *mut Endpoint,
-    mark: *mut Mark,
-}
-
-/// Walks by `bpf_loop`; false when its bound was reached.
-#[inline(always)]
-unsafe fn steps_by_helper(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    let mut walk = Walk { endpoint, mark };
-    // SAFETY: the callback has the type that the helper calls, and `walk` outlives the call.
-    let turns = unsafe { bpf_loop(MAX_LOOP_STEPS, turn_of_loop as *mut c_void, (&raw mut walk).cast(), 0) };
-    turns < MAX_LOOP_STEPS as i64
-}
-
-/// One turn; other than 0 ends the loop.
-unsafe extern "C" fn turn_of_loop(_index: u64, walk: *mut Walk) -> i64 {
-    // SAFETY: `walk` is that of `steps_by_helper`.
-    unsafe { if step((*walk).endpoint, (*walk).mark) { 0 } else { 1 } }
 }
 
 /// Counts what is not walked. A cursor that stopped early no longer fits the bytes: it is dropped.
@@ -127,7 +90,7 @@ pub unsafe fn lose_track(endpoint: *mut Endpoint, reason: Reason) {
     // SAFETY: the caller's promise.
     unsafe {
         store!(endpoint, track, Track::Unknown as u32);
-        emit::set_out(endpoint, Kind::LostTrack, crate::connection::now_ns(), 0, reason as u32, 0);
+        emit::set_out(endpoint, Kind::LostTrack, connection::now_ns(), 0, reason as u32, 0);
     }
 }
 
@@ -170,8 +133,11 @@ pub unsafe fn address(mark: *mut Mark) -> u64 {
 }
 
 /// One step, with at most one record; false when there is nothing left or no way on.
+///
+/// # Safety
+/// Both point into their maps.
 #[inline(never)]
-unsafe fn step(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
+pub unsafe fn step(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
     // SAFETY: both point into their maps.
     unsafe {
         let more = turn(endpoint, mark);

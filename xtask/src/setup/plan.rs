@@ -18,10 +18,12 @@ pub(crate) enum Need {
     Runtime,
     /// Check sources and dependencies.
     Lint,
+    /// Boot other kernels.
+    VirtualMachines,
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 3] = [Self::KernelPrograms, Self::Runtime, Self::Lint];
+    pub(crate) const ALL: [Self; 4] = [Self::KernelPrograms, Self::Runtime, Self::Lint, Self::VirtualMachines];
 }
 
 /// How the kernel programs are compiled.
@@ -55,7 +57,8 @@ pub(super) enum Present {
 /// A Debian package that is needed for something.
 #[derive(Debug)]
 pub(super) struct Tool {
-    pub(super) need: Need,
+    /// Any of these asks for it.
+    pub(super) needs: &'static [Need],
     /// Only for this way of building, if any.
     pub(super) toolchain: Option<Toolchain>,
     pub(super) package: &'static str,
@@ -63,11 +66,15 @@ pub(super) struct Tool {
 }
 
 const fn compiler(package: &'static str) -> Tool {
-    Tool { need: Need::KernelPrograms, toolchain: Some(Toolchain::Debian), package, present: Present::Package }
+    Tool { needs: &[Need::KernelPrograms], toolchain: Some(Toolchain::Debian), package, present: Present::Package }
 }
 
 const fn runtime(package: &'static str, present: Present) -> Tool {
-    Tool { need: Need::Runtime, toolchain: None, package, present }
+    Tool { needs: &[Need::Runtime], toolchain: None, package, present }
+}
+
+const fn virtual_machines(package: &'static str, present: Present) -> Tool {
+    Tool { needs: &[Need::VirtualMachines], toolchain: None, package, present }
 }
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -77,7 +84,7 @@ pub(super) const TOOLS: &[Tool] = &[
     compiler("libzstd-dev"),
     compiler("g++"), // LLVM's static libraries are C++
     Tool {
-        need: Need::Lint,
+        needs: &[Need::Lint],
         toolchain: Some(Toolchain::Debian),
         package: "rust-web-clippy",
         present: Present::Package,
@@ -85,8 +92,15 @@ pub(super) const TOOLS: &[Tool] = &[
     runtime("containerd", Present::Program("containerd")),
     runtime("runc", Present::Program("runc")),
     runtime("containernetworking-plugins", Present::File("/usr/lib/cni/bridge")),
-    runtime("busybox-static", Present::StaticFile("/usr/bin/busybox")),
+    Tool {
+        needs: &[Need::Runtime, Need::VirtualMachines],
+        toolchain: None,
+        package: "busybox-static",
+        present: Present::StaticFile("/usr/bin/busybox"),
+    },
     runtime("iproute2", Present::Program("ip")),
+    virtual_machines("qemu-system-x86", Present::Program("qemu-system-x86_64")),
+    virtual_machines("debian-archive-keyring", Present::File("/usr/share/keyrings/debian-archive-keyring.gpg")),
 ];
 
 /// The facts that decide.
@@ -149,7 +163,7 @@ pub(super) fn plan(needs: &[Need], machine: &Machine) -> Plan {
 
 /// What is there decides first, then what can be fetched: Debian 12 has all of it in apt.
 fn choose_toolchain(machine: &Machine) -> Toolchain {
-    let mut compiler = TOOLS.iter().filter(|tool| tool.need == Need::KernelPrograms);
+    let mut compiler = TOOLS.iter().filter(|tool| tool.needs.contains(&Need::KernelPrograms));
     let has_debians = !compiler.any(|tool| machine.missing.contains(tool.package));
     let has_nightly = machine.nightly_has_source && machine.bpf_linker.is_some();
     if has_debians || (machine.system == System::Debian12 && !has_nightly) {
@@ -161,7 +175,8 @@ fn choose_toolchain(machine: &Machine) -> Toolchain {
 
 fn plan_packages(needs: &[Need], machine: &Machine, plan: &mut Plan) {
     let wanted = TOOLS.iter().filter(|tool| {
-        needs.contains(&tool.need) && tool.toolchain.is_none_or(|toolchain| toolchain == plan.toolchain)
+        tool.needs.iter().any(|need| needs.contains(need))
+            && tool.toolchain.is_none_or(|toolchain| toolchain == plan.toolchain)
     });
     let packages: Vec<_> = wanted.map(|tool| tool.package).filter(|name| machine.missing.contains(name)).collect();
     if packages.is_empty() {
@@ -233,6 +248,7 @@ mod tests {
 
     const COMPILER: [&str; 5] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libzstd-dev", "g++"];
     const RUNTIME: [&str; 5] = ["containerd", "runc", "containernetworking-plugins", "busybox-static", "iproute2"];
+    const VIRTUAL_MACHINES: [&str; 3] = ["busybox-static", "qemu-system-x86", "debian-archive-keyring"];
 
     /// A Debian 12 with nothing but rustup, used by root.
     fn fresh() -> Machine {
@@ -271,11 +287,12 @@ mod tests {
         let linker = Step::BpfLinker { beside_users: false };
         let apt = |packages: &[&'static str]| Step::Apt { packages: packages.to_vec() };
         let demo: Vec<_> = COMPILER.into_iter().chain(RUNTIME).collect();
-        let table: [(&[Need], Vec<Step>); 4] = [
+        let table: [(&[Need], Vec<Step>); 5] = [
             (&[], vec![]),
             (&[Need::KernelPrograms], vec![apt(&COMPILER), linker.clone()]),
             (&[Need::KernelPrograms, Need::Runtime], vec![apt(&demo), linker]),
             (&[Need::Lint], vec![apt(&["rust-web-clippy"]), Step::RustLinters, Step::CargoDeny]),
+            (&[Need::VirtualMachines], vec![apt(&VIRTUAL_MACHINES)]),
         ];
         for (needs, steps) in table {
             let plan = plan(needs, &fresh());
@@ -301,7 +318,7 @@ mod tests {
     fn without_apt_the_user_is_told_the_names() {
         let machine = Machine { system: System::WithoutApt("fedora".into()), ..fresh() };
         let plan = plan(&Need::ALL, &machine);
-        assert_eq!(plan.lacking[0].what, RUNTIME.join(", "));
+        assert_eq!(plan.lacking[0].what, [&RUNTIME[..], &VIRTUAL_MACHINES[1..]].concat().join(", "));
         assert!(plan.lacking[0].remedy.contains("fedora"));
     }
 

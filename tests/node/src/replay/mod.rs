@@ -74,6 +74,12 @@ pub struct Options {
     /// Path of the unix socket; default: in a directory of its own
     #[arg(long, hide = true)]
     pub socket: Option<PathBuf>,
+    /// The agent's `capture.mode`
+    #[arg(long, hide = true)]
+    pub capture_mode: Option<String>,
+    /// Send OTLP this many seconds later than recorded: where both sides are late, spans would come before their calls
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub otlp_delay: u64,
 }
 
 /// Replays from start to end; tells of the way it goes, a line now and then.
@@ -93,7 +99,16 @@ pub async fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Su
 impl Options {
     /// The recording as it was, seen from its start.
     pub fn new(prefix: &Path) -> Self {
-        Self { prefix: prefix.to_owned(), speed: 1.0, from_offset: None, spans: None, calls: None, socket: None }
+        Self {
+            prefix: prefix.to_owned(),
+            speed: 1.0,
+            from_offset: None,
+            spans: None,
+            calls: None,
+            socket: None,
+            capture_mode: None,
+            otlp_delay: 0,
+        }
     }
 }
 
@@ -107,6 +122,7 @@ pub struct Replay {
     agent: Option<Agent>,
     ports: Ports,
     config: Value,
+    otlp_delay: Duration,
     mode: String,
     timeline: watch::Sender<Timeline>,
     acknowledged: Arc<watch::Sender<u64>>,
@@ -129,6 +145,9 @@ impl Replay {
         let mut config = agent::config(&ports, &socket, &upstream.endpoint());
         config["record"] = json!({"max_bytes": RECORD_BYTES});
         config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
+        if let Some(mode) = &options.capture_mode {
+            config["capture"]["mode"] = json!(mode);
+        }
         let first_ns = recording.first_ns;
         let timeline = Timeline { first_ns, start_ns: 0, speed: options.speed, hold_ns, resumed_ns: None };
         let pair = Pair::start(&programs::find("spanlet-node")?, &options.prefix, &socket).await?;
@@ -140,6 +159,7 @@ impl Replay {
             agent: None,
             ports,
             config,
+            otlp_delay: Duration::from_secs(options.otlp_delay),
             mode: String::new(),
             timeline: watch::Sender::new(timeline),
             acknowledged: Arc::new(watch::Sender::new(0)),
@@ -176,8 +196,9 @@ impl Replay {
         let requests = self.requests.take().context("a replay is played once")?;
         let endpoint = self.ports.otlp_endpoint();
         let (timeline, acknowledged) = (self.timeline.subscribe(), self.acknowledged.clone());
+        let delay = self.otlp_delay;
         let mut sending = JoinSet::new(); // dropped with the replay
-        sending.spawn(async move { requests.send(&endpoint, timeline, wall_offset_ns, acknowledged).await });
+        sending.spawn(async move { requests.send(&endpoint, delay, timeline, wall_offset_ns, acknowledged).await });
         if self.timeline.borrow().hold_ns.is_some() {
             self.pair.wait_until_holding().await?;
             self.start_agent().await?;

@@ -1,0 +1,54 @@
+//! One virtual machine, from power on to power off; what it said on its serial console is kept as a file too.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::guest::RECORDING;
+use super::kernels::{Boot, Kernel};
+use super::verdict;
+use crate::sh;
+
+/// A boot takes some seconds and each replay less than a minute on a quiet machine; this is far above, for busy ones.
+const TIMEOUT_SECONDS: u64 = 600;
+/// The recording's 28 s in 14.
+const REPLAY_SPEED: &str = "2";
+/// The guest computes some ten times slower than this machine: its kubelet and runtime are late, the spans must not come first.
+const OTLP_DELAY_SECONDS: &str = "5";
+/// Now and then a translated kernel dies before it runs anything of ours.
+const ATTEMPTS: usize = 2;
+
+/// Boots until the guest has begun to work, and returns what it said.
+pub(super) fn run(kernel: &Kernel, boot: &Boot, image: &Path, initramfs: &Path, folder: &Path) -> Result<String> {
+    let mut said = String::new();
+    for _ in 0..ATTEMPTS {
+        let (_, console) =
+            sh::attempt(&format!("Booting {}", boot.title(kernel)), &mut machine(boot, image, initramfs))?;
+        let name = format!("console-{}.log", boot.title(kernel).replace(' ', "-"));
+        fs::write(folder.join(&name), &console).with_context(|| format!("writing {name}"))?;
+        said = console;
+        if verdict::has_booted(&said) {
+            break;
+        }
+    }
+    Ok(said)
+}
+
+fn machine(boot: &Boot, image: &Path, initramfs: &Path) -> Command {
+    let command_line = format!(
+        "console=ttyS0 quiet panic=-1 mitigations=off {} spanlet.modes={} spanlet.speed={REPLAY_SPEED} \
+         spanlet.delay={OTLP_DELAY_SECONDS} spanlet.recording={RECORDING}",
+        boot.options,
+        boot.modes.join(","),
+    );
+    // One thread for both processors: with one for each, this QEMU's kernels now and then trip over code that they patch.
+    let accelerator = "tcg,thread=single";
+    let mut timeout = Command::new("timeout");
+    timeout.arg(TIMEOUT_SECONDS.to_string()).arg("qemu-system-x86_64");
+    timeout.args(["-M", "q35", "-cpu", "max", "-accel", accelerator, "-smp", "2", "-m", "1G", "-nodefaults"]);
+    timeout.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
+    timeout.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &command_line]);
+    timeout
+}

@@ -1,0 +1,104 @@
+//! Whether a replay in the guest went as it must, from what the guest said on its console (see `init.sh`).
+
+use serde_json::{Value, json};
+
+/// Calls in the recording, each of which has a name on the wire.
+const CALLS: u64 = 143;
+/// Spans of kubelet and of the runtime that belong to one of them.
+const JOINED_SPANS: u64 = 263;
+
+/// Whether the guest came as far as to its own work.
+pub(super) fn has_booted(console: &str) -> bool {
+    lines(console, "vm-booted").next().is_some()
+}
+
+/// Why the replay in this mode failed.
+pub(super) fn of(mode: &str, console: &str) -> Result<(), String> {
+    if !has_booted(console) {
+        return Err(format!("the kernel did not come up: {}", last_line(console)));
+    }
+    let Some(ended) = lines(console, &format!("vm-ended {mode}")).next() else {
+        return Err(format!("the guest ended before the replay did: {}", last_line(console)));
+    };
+    let (code, summary) = ended.split_once(' ').unwrap_or((ended, ""));
+    let Ok(summary) = serde_json::from_str::<Value>(summary) else {
+        let errors: Vec<_> = lines(console, &format!("vm-error {mode}")).collect();
+        return Err(format!("spanlet-node ended with {code}: {}", errors.join(" / ")));
+    };
+    let expected = json!({
+        "capture_mode": mode,
+        "calls_seen": CALLS,
+        "calls_named": CALLS,
+        "spans_upstream_joined": JOINED_SPANS,
+        "spans_upstream_duplicates": 0,
+        "imbalances": [],
+    });
+    let expected = expected.as_object().expect("it is written as one");
+    let differs = expected.iter().filter(|(key, value)| summary[*key] != **value);
+    let differs: Vec<_> = differs.map(|(key, value)| format!("{key} is {}, not {value}", summary[key])).collect();
+    if !differs.is_empty() {
+        return Err(format!("{}; lost: {}", differs.join(", "), summary["events"]["lost"]));
+    }
+    if code == "0" { Ok(()) } else { Err(format!("spanlet-node ended with {code}")) }
+}
+
+/// What stands behind `prefix` in the lines that begin with it.
+fn lines<'a>(console: &'a str, prefix: &str) -> impl Iterator<Item = &'a str> {
+    console.lines().filter_map(move |line| line.trim().strip_prefix(prefix)?.strip_prefix(' '))
+}
+
+fn last_line(console: &str) -> &str {
+    console.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\u{1b}[2JLinux\r\nvm-booted 6.1.0-56-cloud-amd64 #1 SMP\r\n\
+        vm-ended kprobe 0 {\"capture_mode\":\"kprobe\",\"calls_seen\":143,\"calls_named\":143,\
+        \"spans_upstream_joined\":263,\"spans_upstream_duplicates\":0,\"imbalances\":[],\"events\":{\"lost\":[]}}\r\n";
+
+    fn why(mode: &str, console: &str) -> String {
+        of(mode, console).expect_err("it is no success")
+    }
+
+    #[test]
+    fn a_replay_that_saw_all_is_good() {
+        assert!(has_booted(GOOD));
+        assert_eq!(of("kprobe", GOOD), Ok(()));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let table = [
+            ("\"calls_seen\":143", "\"calls_seen\":142", "calls_seen is 142, not 143"),
+            ("\"spans_upstream_joined\":263", "\"spans_upstream_joined\":0", "spans_upstream_joined is 0, not 263"),
+            ("\"capture_mode\":\"kprobe\"", "\"capture_mode\":\"fentry\"", "capture_mode is \"fentry\""),
+            ("\"imbalances\":[]", "\"imbalances\":[\"1 ≠ 2\"]", "1 ≠ 2"),
+            ("\"lost\":[]", "\"gone\":[]", ""),
+            ("kprobe 0 ", "kprobe 1 ", "ended with 1"),
+        ];
+        for (from, to, expected) in table {
+            let console = GOOD.replace(from, to);
+            match of("kprobe", &console) {
+                Ok(()) => assert_eq!(expected, "", "{to}"),
+                Err(why) => assert!(!expected.is_empty() && why.contains(expected), "{to}: {why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn silence_is_a_failure() {
+        assert!(why("fentry", GOOD).contains("ended before the replay did"));
+        assert!(why("kprobe", "Kernel panic\r\n\r\n").contains("did not come up: Kernel panic"));
+        assert!(why("kprobe", "").contains("said nothing"));
+    }
+
+    #[test]
+    fn an_error_of_the_replay_is_passed_on() {
+        let console =
+            "vm-booted 6.1\nvm-ended fentry 1 \nvm-error fentry Error: no probes\nvm-error fentry   refused\n";
+        assert_eq!(why("fentry", console), "spanlet-node ended with 1: Error: no probes /   refused");
+    }
+}
