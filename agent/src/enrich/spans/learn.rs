@@ -87,11 +87,13 @@ impl Enricher {
         evidence.map(|evidence| Told { span: index, evidence, pod })
     }
 
-    /// Notes a call that only its server's span tells of.
+    /// Notes a call that only its server's span tells of. Spans may be lost or come late, so that the first stop seen need not
+    /// be what the trace began with.
     fn note_call(&mut self, span: &Span<'_>, role: Role, evidence: &Evidence<'_>, pod: Option<PodKey>) {
         let pod = pod.map(|pod| (pod, evidence.source));
         let pod = pod.or_else(|| self.by_id(evidence).map(|found| (found.pod, found.source)));
         let pod = pod.filter(|_| role != Role::Node);
+        let role = if role == Role::Stops { Role::Concerns } else { role };
         self.store.note_trace(span.trace_id(), TraceEvidence::Call { role, started_ns: span.start_unix_nano(), pod });
     }
 

@@ -1,5 +1,6 @@
 //! Rules of identity, on calls and spans made for the purpose.
 
+mod any_order;
 mod bounds;
 mod calls;
 mod spans;
