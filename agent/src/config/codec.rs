@@ -22,7 +22,6 @@ pub(super) struct Address;
 pub(super) struct Text;
 pub(super) struct File;
 pub(super) struct Flag;
-pub(super) struct Ratio;
 pub(super) struct Count;
 pub(super) struct Bytes;
 pub(super) struct Time;
@@ -81,17 +80,6 @@ impl Codec<bool> for Flag {
     }
 
     fn write(value: &bool) -> String {
-        value.to_string()
-    }
-}
-
-impl Codec<f64> for Ratio {
-    fn read(value: &Value) -> Result<f64, String> {
-        let number = value.as_f64().filter(|number| (0.0..=1.0).contains(number));
-        number.ok_or_else(|| format!("{} is not a number from 0 to 1", shown(value)))
-    }
-
-    fn write(value: &f64) -> String {
         value.to_string()
     }
 }

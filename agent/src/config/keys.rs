@@ -3,7 +3,7 @@
 use serde_yaml::Value;
 
 use super::Config;
-use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time};
+use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Shim, Sockets, Text, Time};
 
 /// A top-level section of the file.
 pub(super) struct Section {
@@ -54,7 +54,6 @@ sections! {
         sockets as Sockets: "Unix sockets to watch. Kinds: cri, csi, dra, device, registration, pod-resources. A path that ends in * is a prefix. A list given here replaces the built-in one.",
         ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
         dump_events as Optional<File>: "For tests: a file to write every kernel event to, as it came.",
-        max_cpu_ratio as Ratio: "The programs are detached when they take more than this part of one CPU.",
     }
     correlate: "How spans and calls are joined." {
         hold as Time: "How long spans may wait for their pod to become known. Only without probes; with them nothing waits.",

@@ -76,8 +76,6 @@ pub struct Capture {
     pub ring_bytes: u32,
     /// Where every kernel event is written to as it came.
     pub dump_events: Option<PathBuf>,
-    /// CPU seconds of the programs a second above which they are detached.
-    pub max_cpu_ratio: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,13 +192,7 @@ impl Default for Receive {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self {
-            mode: CaptureMode::Auto,
-            sockets: default_sockets(),
-            ring_bytes: 1 << 20,
-            dump_events: None,
-            max_cpu_ratio: 0.02,
-        }
+        Self { mode: CaptureMode::Auto, sockets: default_sockets(), ring_bytes: 1 << 20, dump_events: None }
     }
 }
 

@@ -34,7 +34,6 @@ capture:
   sockets: [{kind: csi, path: /a/*}, {kind: device, path: /b}]
   ring_bytes: 2097152
   dump_events: /tmp/events
-  max_cpu_ratio: 0.5
 correlate: {hold: 1s}
 enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse}
 export:
@@ -65,7 +64,6 @@ log: {level: "warn,spanlet=debug", json: true}
             sockets: vec![socket(SocketKind::Csi, "/a/*"), socket(SocketKind::DevicePlugin, "/b")],
             ring_bytes: 2 << 20,
             dump_events: Some("/tmp/events".into()),
-            max_cpu_ratio: 0.5,
         },
         correlate: Correlate { hold: Duration::from_secs(1) },
         enrich: Enrich {

@@ -20,7 +20,7 @@ pub(in crate::enrich) struct PodKey {
 pub(super) const MAX_PODS: usize = 1024;
 
 /// Most sandboxes and containers kept of one pod; a container that restarts gets a new id each time.
-pub(super) const MAX_IDS_PER_POD: usize = 16;
+pub(super) const MAX_IDS_PER_POD: usize = 12;
 
 /// How long a pod that is gone is kept: its last spans come 5 s later, and their request may be retried or have waited.
 const GONE_KEPT_NS: u64 = 300_000_000_000;

@@ -68,7 +68,7 @@ fn a_pod_keeps_its_newest_containers() {
     }
     assert_eq!(node.enricher.owner_of(&id("web", "container")), None);
     assert_eq!(pod_of(node.enricher.owner_of(&id("web", "restart-15")).as_ref()), Some("web"));
-    assert_eq!(node.enricher.counts().store.ids_evicted, 2);
+    assert_eq!(node.enricher.counts().store.ids_evicted, 6);
 }
 
 #[test]
