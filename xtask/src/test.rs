@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test that this machine can run, and a list of those that it cannot.
 //!
 //! A test that finds something missing prints one line, `skipped: WHY`, and returns. Long tests are `#[ignore]`d and run
-//! with `--long`.
+//! with `--long`. Test programs run one after another, and those of whole nodes let their tests take turns.
 
 use std::time::Instant;
 
@@ -9,9 +9,6 @@ use anyhow::Result;
 
 use crate::setup::{self, Need};
 use crate::{build, sh};
-
-/// Tests of whole nodes: one at a time, as each measures what the others would disturb.
-const END_TO_END: &str = "spanlet-e2e";
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -26,29 +23,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let without_runtime = setup::ensure_if_possible(&[Need::Runtime])?;
     build::kernel_programs(ready)?;
     let mut compile = sh::cargo();
-    compile.args(["test", "--locked", "--workspace", "--all-targets", "--no-run"]);
+    compile.args(["test", "--locked", "--workspace", "--no-run"]);
     sh::step("Building the agent and all tests", &mut compile)?;
     let mut binaries = sh::cargo();
     binaries.args(["build", "--locked", "--package", "spanlet", "--package", "spanlet-node"]);
     sh::step("Building the programs that the tests start", &mut binaries)?;
 
-    let mut total = Summary::default();
-    let parts = suite("Testing each part", &["--workspace", "--exclude", END_TO_END], &[], arguments);
-    let nodes = suite("Testing whole nodes", &["--package", END_TO_END], &["--test-threads=1"], arguments);
-    total.add(&parts?);
-    total.add(&nodes?);
-    report(&total, without_runtime, started.elapsed().as_secs());
-    Ok(())
-}
-
-fn suite(title: &str, packages: &[&str], options: &[&str], arguments: &Arguments) -> Result<Summary> {
-    let mut cargo = sh::cargo();
-    cargo.args(["test", "--locked", "--no-fail-fast"]).args(packages).args(["--", "--show-output"]).args(options);
+    let mut tests = sh::cargo();
+    tests.args(["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"]);
     if arguments.long {
-        cargo.arg("--include-ignored");
+        tests.arg("--include-ignored");
     }
-    let output = sh::filtered(title, &mut cargo, is_shown)?;
-    Ok(Summary::read(&output))
+    let output = sh::filtered("Testing", &mut tests, is_shown)?;
+    report(&Summary::read(&output), without_runtime, started.elapsed().as_secs());
+    Ok(())
 }
 
 /// Which lines of the test runners are worth showing while they pass.
@@ -97,12 +85,6 @@ impl Summary {
         summary.passed -= summary.skipped.len().min(summary.passed);
         summary
     }
-
-    fn add(&mut self, other: &Self) {
-        self.passed += other.passed;
-        self.ignored += other.ignored;
-        self.skipped.extend_from_slice(&other.skipped);
-    }
 }
 
 /// The number before `what` in "ok. 3 passed; 0 failed; 1 ignored; …".
@@ -141,13 +123,6 @@ test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fin
     fn passed_ignored_and_skipped_tests_are_told_apart() {
         let skipped = vec![("real_pod".to_owned(), "containerd is not installed".to_owned())];
         assert_eq!(Summary::read(OUTPUT), Summary { passed: 12, ignored: 1, skipped });
-    }
-
-    #[test]
-    fn summaries_add_up() {
-        let mut total = Summary::read(OUTPUT);
-        total.add(&Summary::read(OUTPUT));
-        assert_eq!((total.passed, total.ignored, total.skipped.len()), (24, 2, 2));
     }
 
     #[test]
