@@ -3,7 +3,7 @@
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
-use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::PATH_BYTES;
@@ -21,8 +21,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sp
 /// Why a mode could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error("reading the kernel's types")]
-    Btf(#[source] BtfError),
     #[error("loading the kernel object")]
     Object(#[source] EbpfError),
     #[error("the kernel object has no {0}")]
@@ -53,6 +51,8 @@ pub struct Attached {
 /// What the programs must know before they are loaded.
 #[derive(Debug)]
 pub struct Setup<'a> {
+    /// The kernel's types, as the loader wants them: taken apart once for all modes that are tried.
+    pub btf: &'a Btf,
     pub layout: &'a Layout,
     pub identity: Identity,
     pub paths: &'a [WatchedPath],
@@ -114,13 +114,13 @@ const fn programs(mode: Mode) -> &'static [Entry] {
 
 /// Loads and attaches the programs of `mode`.
 pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
-    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+    let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
     let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, 0];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
-        .btf(Some(&btf))
+        .btf(Some(btf))
         .override_global("LAYOUT", &layout[..], true)
         .override_global("AGENT", &identity[..], true)
         .override_global("ACTIONS", &actions[..], true)
@@ -130,7 +130,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     watch(&mut ebpf, setup.paths)?;
     let mut loaded = Vec::new();
     for entry in programs(mode) {
-        loaded.push((load(&mut ebpf, entry, &btf)?, entry.hook));
+        loaded.push((load(&mut ebpf, entry, btf)?, entry.hook));
     }
     for (name, hook) in &loaded {
         let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;

@@ -36,7 +36,9 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     let identity = Identity::of_this_process().map_err(|error| failed(format!("reading /proc/self/ns: {error}")))?;
     let paths = paths::watched(&config.sockets).map_err(|error: PathError| failed(error.to_string()))?;
     let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report));
-    let setup = Setup { layout: &report.layout, identity, paths: &paths, ring_bytes: config.ring_bytes };
+    let btf =
+        aya::Btf::from_sys_fs().map_err(|error| failed(format!("reading the kernel's types: {}", chain(&error))))?;
+    let setup = Setup { btf: &btf, layout: &report.layout, identity, paths: &paths, ring_bytes: config.ring_bytes };
     for mode in modes {
         match attach::attach(mode, &setup) {
             Ok(attached) => {

@@ -49,6 +49,7 @@ impl Worker {
         let attached = match probe::attach(&self.config) {
             Ok(probe::Outcome { attached, reasons }) => {
                 tracing::info!(mode = attached.mode.label(), ?reasons, "kernel probes are attached");
+                tracing::debug!(instructions = ?attached.verified_instructions(), "the verifier's work");
                 self.status.send_replace(Status::Attached { mode: attached.mode, reasons });
                 attached
             }
