@@ -22,7 +22,8 @@ use crate::call::{Call, CallEvent};
 use crate::capture::{self, Capture, Event};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
-use crate::enrich::{self, Enricher};
+use crate::enrich::sources::Sources;
+use crate::enrich::{self, Enricher, News};
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{
@@ -38,6 +39,9 @@ const RECEIVED_MAX: usize = 1024;
 /// Calls and processes between capture and the worker: some seconds of a node under churn. What finds it full is counted
 /// as lost by capture; spans never wait for it.
 const OBSERVED_MAX: usize = 4096;
+
+/// Lists and changes from the runtime and the API that wait for the worker; their sources wait when it is full.
+const NEWS_MAX: usize = 64;
 
 /// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
 const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
@@ -103,6 +107,8 @@ impl Pipeline {
         let (observed, seen) = mpsc::channel(OBSERVED_MAX);
         let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
         let status = capture.status();
+        let (news, told_news) = mpsc::channel(NEWS_MAX);
+        let sources = Sources::spawn(&config.enrich, &news);
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {
@@ -114,7 +120,15 @@ impl Pipeline {
             joins: correlate::Counts::default(),
             identity: enrich::Counts::default(),
         };
-        let worker = tokio::spawn(worker.run(Inputs { received, capture, observed: seen, questions, stopping }));
+        let worker = tokio::spawn(worker.run(Inputs {
+            received,
+            capture,
+            observed: seen,
+            news: told_news,
+            _sources: sources,
+            questions,
+            stopping,
+        }));
 
         let (receiving, is_receiving) = watch::channel(true);
         let capture = told(status);
@@ -194,6 +208,8 @@ struct Inputs {
     received: mpsc::Receiver<Received>,
     capture: Capture,
     observed: mpsc::Receiver<Event>,
+    news: mpsc::Receiver<News>,
+    _sources: Sources,
     questions: mpsc::Receiver<Query>,
     stopping: oneshot::Receiver<()>,
 }
@@ -214,6 +230,10 @@ impl Worker {
                     None => return,
                 },
                 Some(observed) = inputs.observed.recv() => self.observed(observed),
+                Some(news) = inputs.news.recv() => {
+                    self.enricher.news(&news);
+                    self.pass_on_late_owners();
+                }
                 Some(query) = inputs.questions.recv() => self.answer(query),
                 _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;

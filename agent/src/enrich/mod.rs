@@ -18,12 +18,13 @@ mod logs;
 mod names;
 mod pending;
 mod source;
+pub mod sources;
 mod spans;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{Fact, PodName, Source};
+pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
 pub use self::store::StoreCounts;
 
 use self::pending::Pending;
@@ -75,6 +76,11 @@ impl Enricher {
             late: Vec::new(),
             spans_owned: 0,
         }
+    }
+
+    /// Learns what a source outside the node's traffic has told.
+    pub fn news(&mut self, news: &News) {
+        news.facts.iter().for_each(|fact| self.learn(&fact.as_fact(), news.source));
     }
 
     /// Learns what a source tells that is neither a call nor a span: the runtime or the API.

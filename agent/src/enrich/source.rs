@@ -52,6 +52,59 @@ pub struct PodName<'a> {
     pub uid: &'a str,
 }
 
+/// What a source that is asked or watched tells, on its way to the enricher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    pub source: Source,
+    pub facts: Vec<OwnedFact>,
+}
+
+/// A [`Fact`] that owns its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedFact {
+    Pod(OwnedPodName),
+    Sandbox { id: String, pod: OwnedPodName },
+    Container { id: String, name: String, pod: OwnedPodName },
+    Volume { id: String, pod: OwnedPodName },
+    Claim { uid: String, pod: OwnedPodName },
+    Attributes { pod_uid: String, attributes: Vec<(String, String)> },
+    Gone { pod_uid: String, at_unix_nano: u64 },
+}
+
+/// A [`PodName`] that owns its strings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnedPodName {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+// === impl OwnedFact ===
+
+impl OwnedFact {
+    /// The fact, borrowed.
+    pub fn as_fact(&self) -> Fact<'_> {
+        match self {
+            Self::Pod(pod) => Fact::Pod(pod.as_name()),
+            Self::Sandbox { id, pod } => Fact::Sandbox { id, pod: pod.as_name() },
+            Self::Container { id, name, pod } => Fact::Container { id, name, pod: pod.as_name() },
+            Self::Volume { id, pod } => Fact::Volume { id, pod: pod.as_name() },
+            Self::Claim { uid, pod } => Fact::Claim { uid, pod: pod.as_name() },
+            Self::Attributes { pod_uid, attributes } => Fact::Attributes { pod_uid, attributes },
+            Self::Gone { pod_uid, at_unix_nano } => Fact::Gone { pod_uid, at_unix_nano: *at_unix_nano },
+        }
+    }
+}
+
+impl OwnedPodName {
+    /// The name, borrowed.
+    pub fn as_name(&self) -> PodName<'_> {
+        PodName { namespace: &self.namespace, name: &self.name, uid: &self.uid }
+    }
+}
+
+// === impl Source ===
+
 impl Source {
     /// The value of `Owner::source`.
     pub const fn label(self) -> &'static str {
