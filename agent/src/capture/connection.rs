@@ -13,7 +13,7 @@ use super::limits::{MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
-use super::stream::Stream;
+use super::stream::{ResponseRead, Stream};
 use crate::call::{CallEvent, Peer, Socket};
 
 /// The HPACK state of one end's headers, and the frame that is being put together.
@@ -289,13 +289,17 @@ impl Connection {
     fn response_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
         let time_ns = sink.clock.unix_ns(head.time_ns);
-        if stream.call.streaming {
+        if stream.response_read != ResponseRead::NotAwaited {
+            // The phases are those of the first message, whose end was told before; it may not have been read yet.
             stream.over_ns = Some(time_ns);
             stream.call.ended_ns = time_ns;
-            self.finish(head.stream, sink);
+            if stream.response_read == ResponseRead::Reached {
+                self.finish(head.stream, sink);
+            }
             return;
         }
         stream.response_written(time_ns);
+        stream.response_read = ResponseRead::Awaited;
         if let Some(reached) = self.reads[1].wait(head.offset, head.stream, Point::ResponseRead) {
             self.reached(reached, sink);
         }
@@ -311,6 +315,7 @@ impl Connection {
             (0, Point::RequestRead)
         } else {
             stream.call.points.response_written_ns = Some(time_ns);
+            stream.response_read = ResponseRead::Awaited;
             (1, Point::ResponseRead)
         };
         if let Some(reached) = self.reads[direction].wait(head.offset, head.stream, point) {

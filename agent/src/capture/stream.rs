@@ -39,6 +39,16 @@ pub struct Stream {
     response_headers: bool,
     /// When the last byte of the response was written; the call only waits for it to be read.
     pub over_ns: Option<u64>,
+    pub response_read: ResponseRead,
+}
+
+/// Whether the response, of a streaming call its first message, was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseRead {
+    /// Its end is not known yet.
+    NotAwaited,
+    Awaited,
+    Reached,
 }
 
 /// A value whose name is known from the wire, or, where the name is older than the attach, from its shape.
@@ -73,7 +83,15 @@ impl Stream {
             server: Peer::default(),
             owner: None,
         };
-        Self { call, fields: Vec::new(), response_id: None, told: false, response_headers: false, over_ns: None }
+        Self {
+            call,
+            fields: Vec::new(),
+            response_id: None,
+            told: false,
+            response_headers: false,
+            over_ns: None,
+            response_read: ResponseRead::NotAwaited,
+        }
     }
 
     /// A part of a field of the request.
@@ -144,6 +162,7 @@ impl Stream {
         match point {
             Point::RequestRead => self.call.points.request_read_ns = time_ns,
             Point::ResponseRead => {
+                self.response_read = ResponseRead::Reached;
                 self.call.points.response_read_ns = time_ns;
                 if !self.call.streaming {
                     self.call.ended_ns = time_ns.unwrap_or(self.call.ended_ns);
