@@ -7,6 +7,7 @@
 //! ```
 //! Nothing is virtualised by hardware: QEMU translates every instruction, so that this runs on machines without KVM.
 
+mod architecture;
 mod archive;
 mod boot;
 mod guest;
@@ -21,6 +22,7 @@ use anyhow::{Result, bail};
 
 use crate::setup::{self, Need};
 use crate::{build, sh};
+use architecture::Architecture;
 use archive::Archive;
 use instructions::Instructions;
 use kernels::{Boot, KERNELS, Kernel};
@@ -52,23 +54,33 @@ impl Arguments {
 /// Boots every kernel that was asked for; fails when a line says `FAIL`, or something needed cannot be had.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
-    let ready = setup::ensure(&[Need::KernelPrograms, Need::VirtualMachines])?;
+    let kernels = || KERNELS.iter().filter(|kernel| arguments.asks_for(kernel));
+    let mut needs = vec![Need::KernelPrograms, Need::VirtualMachines];
+    if kernels().any(|kernel| kernel.architecture == Architecture::Arm64) {
+        needs.push(Need::Arm64);
+    }
+    let ready = setup::ensure(&needs)?;
     build::kernel_programs(ready)?;
-    let mut cargo = sh::cargo();
-    cargo.args(["build", "--locked", "--package", "spanlet", "--package", "spanlet-node"]);
-    sh::step("Building the agent and the node it runs on", &mut cargo)?;
-    let initramfs = guest::initramfs(&folder())?;
     let archive = Archive::open(&folder())?;
+    let mut guests = Vec::new();
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        if kernels().any(|kernel| kernel.architecture == architecture) {
+            let programs = architecture.programs(&archive)?;
+            guests.push((architecture, guest::initramfs(&folder(), architecture, &programs)?));
+        }
+    }
     let mut judge = Judge {
         instructions: if arguments.record { Instructions::open().unwrap_or_default() } else { Instructions::open()? },
         is_recording: arguments.record,
         calls_digest: None,
         lines: Vec::new(),
     };
-    for kernel in KERNELS.iter().filter(|kernel| arguments.asks_for(kernel)) {
+    for kernel in kernels() {
         let image = archive.image(kernel)?;
+        let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
+        let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
         for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
-            let console = boot::run(kernel, boot, &image, &initramfs, &folder())?;
+            let console = boot::run(kernel, boot, &image, initramfs, &folder())?;
             judge.boot(kernel, boot, &console);
         }
     }
@@ -98,6 +110,12 @@ impl Judge {
     /// Prints a line for each mode at once, as the next boot takes its time.
     fn boot(&mut self, kernel: &Kernel, boot: &Boot, console: &str) {
         for mode in boot.modes {
+            if let Some(why) = kernel.lack_of(mode) {
+                let line = format!("{} {mode} skip: {why}", boot.title(kernel));
+                println!("{line}");
+                self.lines.push((line, false));
+                continue;
+            }
             let verdict = verdict::of(mode, console).and_then(|replay| self.compare(kernel, mode, &replay));
             let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
             let line = format!("{} {mode} {said}", boot.title(kernel));
