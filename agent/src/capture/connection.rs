@@ -221,8 +221,7 @@ impl Connection {
             self.streams_refused += 1;
             return;
         }
-        let started_ns = sink.clock.unix_ns(head.begun_ns);
-        let mut stream = Stream::begin(self.id, head.stream, &self.socket, started_ns, list);
+        let mut stream = Stream::begin(self.id, head, &self.socket, sink.clock, list);
         if stream.call.method.is_none() {
             self.name(&mut stream, list);
         }
@@ -253,7 +252,7 @@ impl Connection {
             let ends = head.flags & flag::END_STREAM != 0;
             if let Some(stream) = self.streams.get_mut(&head.stream) {
                 let after_data = head.note & headers::AFTER_DATA != 0;
-                stream.response_headers(&list, sink.clock.unix_ns(head.begun_ns), ends, after_data);
+                stream.response_headers(&list, stream.clock.unix_ns(head.begun_ns), ends, after_data);
             }
             if ends {
                 self.response_ends(&head, sink);
@@ -280,7 +279,7 @@ impl Connection {
 
     fn request_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        stream.call.points.request_written_ns = Some(sink.clock.unix_ns(head.time_ns));
+        stream.call.points.request_written_ns = Some(stream.clock.unix_ns(head.time_ns));
         tell_started(stream, sink);
         if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
             self.reached(reached, sink);
@@ -289,7 +288,7 @@ impl Connection {
 
     fn response_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        let time_ns = sink.clock.unix_ns(head.time_ns);
+        let time_ns = stream.clock.unix_ns(head.time_ns);
         if stream.response_read != ResponseRead::NotAwaited {
             // The phases are those of the first message, whose end was told before; it may not have been read yet.
             stream.over_ns = Some(time_ns);
@@ -310,7 +309,7 @@ impl Connection {
     fn streaming(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
         stream.call.streaming = true;
-        let time_ns = sink.clock.unix_ns(head.time_ns);
+        let time_ns = stream.clock.unix_ns(head.time_ns);
         let (direction, point) = if head.end == CLIENT {
             stream.call.points.request_written_ns = Some(time_ns);
             (0, Point::RequestRead)
@@ -326,7 +325,7 @@ impl Connection {
 
     fn reset(&mut self, head: &Head, sink: &mut Sink<'_>) {
         if let Some(stream) = self.streams.get_mut(&head.stream) {
-            stream.reset(head.note, sink.clock.unix_ns(head.time_ns));
+            stream.reset(head.note, stream.clock.unix_ns(head.time_ns));
             self.finish(head.stream, sink);
         }
     }
@@ -345,7 +344,7 @@ impl Connection {
 
     fn reached(&mut self, reached: Reached, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&reached.stream) else { return };
-        stream.reached(reached.point, reached.time_ns.map(|time_ns| sink.clock.unix_ns(time_ns)));
+        stream.reached(reached.point, reached.time_ns.map(|time_ns| stream.clock.unix_ns(time_ns)));
         if reached.point == Point::ResponseRead && stream.over_ns.is_some() {
             self.finish(reached.stream, sink);
         }

@@ -8,8 +8,10 @@
 
 use std::sync::Arc;
 
+use spanlet_abi::event::Head;
 use spanlet_http2::{HeaderList, grpc_timeout};
 
+use super::clock::Clock;
 use super::limits::MAX_FIELDS;
 use super::reads::Point;
 use super::subject::{self, Field};
@@ -31,6 +33,9 @@ pub mod code {
 #[derive(Debug)]
 pub struct Stream {
     pub call: Call,
+    /// Every time of a call is told by the clock that was sampled last when it began: between two samples the wall clock is
+    /// slewed, which would make short phases negative.
+    pub clock: Clock,
     fields: Vec<Field>,
     response_id: Option<String>,
     /// [`crate::call::CallEvent::Started`] was told.
@@ -60,12 +65,13 @@ fn header<'a>(list: &'a HeaderList, name: &[u8]) -> Option<&'a [u8]> {
 
 impl Stream {
     /// A call that began with these request headers.
-    pub fn begin(connection: u64, stream: u32, socket: &Arc<Socket>, started_ns: u64, headers: &HeaderList) -> Self {
+    pub fn begin(connection: u64, head: &Head, socket: &Arc<Socket>, clock: Clock, headers: &HeaderList) -> Self {
+        let started_ns = clock.unix_ns(head.begun_ns);
         let method = header(headers, b":path").and_then(|path| std::str::from_utf8(path).ok());
         let method: Option<Arc<str>> = method.map(|path| Arc::from(path.strip_prefix('/').unwrap_or(path)));
         let call = Call {
             connection,
-            stream,
+            stream: head.stream,
             socket: Arc::clone(socket),
             naming: if method.is_some() { Naming::Wire } else { Naming::Unknown },
             method,
@@ -85,6 +91,7 @@ impl Stream {
         };
         Self {
             call,
+            clock,
             fields: Vec::new(),
             response_id: None,
             told: false,

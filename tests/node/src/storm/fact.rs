@@ -44,14 +44,15 @@ pub enum Outcome {
 
 impl Fact {
     pub(super) fn new(plan: &Plan, stream: u32, outcome: Outcome, took_ns: u64) -> Self {
-        let answered = outcome == Outcome::Answered(0);
+        // An answer that the client did not get may have been on the wire.
+        let refused = matches!(outcome, Outcome::Answered(1..));
         let (mut sandbox_id, mut container_id, mut pod) = (None, None, None);
         match &plan.subject {
             Subject::None => {}
             Subject::Sandbox(id) => sandbox_id = Some(id.clone()),
             Subject::Container(id) => container_id = Some(id.clone()),
             Subject::NewSandbox { pod_uid, id } => {
-                sandbox_id = answered.then(|| id.clone());
+                sandbox_id = (!refused).then(|| id.clone());
                 pod = Some(pod_name(pod_uid));
             }
         }
