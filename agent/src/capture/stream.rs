@@ -146,15 +146,23 @@ impl Stream {
             self.call.points.response_started_ns = Some(begun_ns);
         }
         if ends {
-            let shape = if after_data || self.response_headers { code::OK } else { code::UNKNOWN };
-            let status =
-                header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-            self.call.status = Some(match status {
-                Some(code) => Status { code, source: StatusSource::Wire },
-                None => Status { code: shape, source: StatusSource::Shape },
-            });
+            let told = header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+            self.call.status = match told {
+                Some(code) => Some(Status { code, source: StatusSource::Wire }),
+                None => self.shape(after_data).map(|code| Status { code, source: StatusSource::Shape }),
+            };
         }
         self.response_headers = true;
+    }
+
+    /// The outcome by the shape of the response: a message and trailers, or trailers only. Headers and trailers without a message
+    /// may be an error or a stream of nothing.
+    fn shape(&self, after_data: bool) -> Option<u8> {
+        match (after_data, self.response_headers) {
+            (true, _) => Some(code::OK),
+            (false, false) => Some(code::UNKNOWN),
+            (false, true) => None,
+        }
     }
 
     /// The response's last byte was written.
@@ -197,9 +205,11 @@ impl Stream {
         self.end(code, time_ns);
     }
 
-    /// The connection was closed under the call.
+    /// The connection was closed under the call. If track was lost, the call may have ended before.
     pub fn abandoned(&mut self, time_ns: u64) {
-        self.end(code::UNAVAILABLE, time_ns);
+        if !self.call.lost_track {
+            self.end(code::UNAVAILABLE, time_ns);
+        }
     }
 
     /// A status that was on the wire stays.

@@ -68,6 +68,12 @@ pub struct Options {
     /// The server says GOAWAY on a connection after so many calls
     #[arg(long, default_value_t = 0)]
     pub goaway_every: u64,
+    /// The agent's `capture.max_cpu_ratio`; none by default, since a storm is no usual load
+    #[arg(skip)]
+    pub max_cpu_ratio: Option<f64>,
+    /// The agent's `export.endpoint`
+    #[arg(skip)]
+    pub endpoint: Option<String>,
     /// Fail even if all that is missing is explained by counted losses
     #[arg(long)]
     pub exact: bool,
@@ -84,6 +90,8 @@ impl Default for Options {
             blocked: 0,
             ring_bytes: None,
             goaway_every: 0,
+            max_cpu_ratio: None,
+            endpoint: None,
             exact: true,
         }
     }
@@ -121,19 +129,7 @@ impl Storm {
     pub async fn start(options: &Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("spanlet-storm-").tempdir()?;
         let ports = Ports::free()?;
-        let pattern = directory.path().join("watched*");
-        let mut config = agent::config(&ports, &pattern, "");
-        config["export"] = json!({"endpoint": Value::Null});
-        config["capture"]["max_cpu_ratio"] = Value::Null; // a storm is no usual load
-        config["record"] = json!({"max_bytes": RECORD_BYTES});
-        config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
-        if let Some(mode) = &options.capture_mode {
-            config["capture"]["mode"] = json!(mode);
-        }
-        if let Some(bytes) = options.ring_bytes {
-            config["capture"]["ring_bytes"] = json!(bytes);
-        }
-        let mut agent = Agent::start(directory.path(), ports, &config)?;
+        let mut agent = Agent::start(directory.path(), ports, &config(options, &ports, &directory))?;
         agent.wait_until_attached().await?;
         let blocked = match options.blocked {
             0 => None,
@@ -251,6 +247,21 @@ impl Storm {
         ensure!(exit.success(), "spanlet ended with {exit} after SIGTERM:\n{}", self.agent.log());
         Ok(report)
     }
+}
+
+fn config(options: &Options, ports: &Ports, directory: &TempDir) -> Value {
+    let mut config = agent::config(ports, &directory.path().join("watched*"), "");
+    config["export"] = json!({"endpoint": options.endpoint});
+    config["capture"]["max_cpu_ratio"] = json!(options.max_cpu_ratio);
+    config["record"] = json!({"max_bytes": RECORD_BYTES});
+    config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
+    if let Some(mode) = &options.capture_mode {
+        config["capture"]["mode"] = json!(mode);
+    }
+    if let Some(bytes) = options.ring_bytes {
+        config["capture"]["ring_bytes"] = json!(bytes);
+    }
+    config
 }
 
 async fn start_server(options: &Options, directory: &TempDir, number: u64) -> Result<Process> {
