@@ -81,6 +81,20 @@ impl Decoder {
         self.connections.values().fold(self.gaps, |sum, connection| sum.plus(connection.gaps()))
     }
 
+    /// The connections that are followed.
+    pub fn connections(&self) -> impl Iterator<Item = u64> {
+        self.connections.keys().copied()
+    }
+
+    /// A connection is over, though its close was not told.
+    pub fn closed_unseen(&mut self, id: u64, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+        if let Some(mut connection) = self.connections.remove(&id) {
+            self.gaps = self.gaps.plus(connection.gaps());
+            self.gaps.closes_unseen += 1;
+            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        }
+    }
+
     /// The programs are detached: every open call ends as abandoned.
     pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
         for (_, mut connection) in self.connections.drain() {

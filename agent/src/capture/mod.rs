@@ -14,6 +14,7 @@ pub mod counters;
 mod decode;
 mod dump;
 mod gaps;
+mod gone;
 mod governor;
 pub mod identity;
 pub mod ladder;

@@ -1,7 +1,7 @@
 //! Connections older than the agent: both ends' inodes are found by sock_diag and given to the programs, which know the sockets by
 //! them when they are used next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -44,6 +44,14 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// When the kernel does not answer (option CONFIG_UNIX_DIAG).
 pub fn connections(paths: &[WatchedPath]) -> io::Result<Vec<OldConnection>> {
     Ok(on_watched_paths(&dump()?, paths))
+}
+
+/// The inodes of all established unix sockets of this network namespace and of their peers, wherever those are.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn inodes() -> io::Result<HashSet<u64>> {
+    Ok(dump()?.into_iter().flat_map(|socket| [Some(socket.inode), socket.peer]).flatten().collect())
 }
 
 /// An accepted socket shows its listener's path; its peer is the client.

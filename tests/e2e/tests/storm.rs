@@ -70,6 +70,7 @@ async fn a_kubelet_that_is_killed_leaves_its_open_calls_failed() {
     storm.hang(10).await.unwrap();
     storm.restart_client().await.unwrap();
     storm.make(200, 40).await.unwrap();
+    // Where the probes do not see a process die, the agent looks for connections that are gone every 10 s, and twice.
     let report = exact(storm.finish().await.unwrap());
     assert_eq!(report.outcomes["abandoned"], 10);
 }
@@ -85,6 +86,7 @@ async fn what_a_full_ring_loses_is_counted_and_later_calls_are_told() {
     storm.make(500, 40).await.unwrap();
     storm.agent().signal(Signal::CONT).unwrap();
     let overflowed = storm.facts().len();
+    storm.lost().await.unwrap();
     storm.settled().await.unwrap();
     // One at a time: so few records fit into the ring.
     storm.make(100, 1).await.unwrap();

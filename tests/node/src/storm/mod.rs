@@ -213,21 +213,32 @@ impl Storm {
         self.started - 1
     }
 
-    /// Waits until the agent tells of as many calls as were made, all of them over, and its ledger balances; what it does not
-    /// tell by then, it never does.
+    /// Waits until the agent tells of as many calls as were made, all of them over, and its ledger balances. If it lost events
+    /// it need not tell of all; and what it does not tell after a while, it never does.
     pub async fn settled(&self) -> Result<Vec<CallEntry>> {
         let certain = self.facts.iter().filter(|fact| fact.outcome != Outcome::Unsure).count();
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let calls: Vec<CallEntry> = self.agent.get("/api/v1/calls").await?;
             let status = self.agent.status().await?;
-            let are_over = calls.iter().all(|call| call.status.is_some());
-            let is_settled = calls.len() >= certain && are_over && imbalances(&status.events).is_empty();
+            let are_over = calls.len() >= certain && calls.iter().all(|call| call.status.is_some());
+            let are_lost = !status.events.lost.is_empty();
+            let is_settled = imbalances(&status.events).is_empty() && (are_over || are_lost);
             if is_settled || Instant::now() > deadline {
                 return Ok(calls);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Waits until the agent has counted events that were lost.
+    pub async fn lost(&self) -> Result<()> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        while self.agent.status().await?.events.lost.is_empty() {
+            ensure!(Instant::now() < deadline, "no event was lost");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Ends the client, compares, and ends everything.
