@@ -231,10 +231,12 @@ impl Storm {
         }
     }
 
-    /// Waits until the agent has counted events that were lost.
+    /// Waits until the agent has counted events that were lost, and that it lost track.
     pub async fn lost(&self) -> Result<()> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
-        while self.agent.status().await?.events.lost.is_empty() {
+        while self.agent.status().await?.events.lost.is_empty()
+            || gaps(&self.agent.metrics().await?).get("track_lost").is_none_or(|&count| count == 0)
+        {
             ensure!(Instant::now() < deadline, "no event was lost");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
