@@ -107,7 +107,7 @@ pub struct Enrich {
 /// How the Kubernetes API is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KubernetesAccess {
-    /// As `InCluster` if the agent runs in a pod, else as `Off`.
+    /// Becomes `InCluster` when the environment tells that the agent runs in a pod; else it is as `Off`.
     #[default]
     Auto,
     /// By the service account of the agent's pod.

@@ -200,6 +200,16 @@ fn node_name_is_the_file_s_then_the_variable_s() {
 }
 
 #[test]
+fn the_kubernetes_api_is_asked_where_the_agent_is_a_pod() {
+    let access = |file: &str, variables: &[(&str, &str)]| with(file, variables).unwrap().enrich.kubernetes;
+    let pod = [("KUBERNETES_SERVICE_HOST", "10.96.0.1")];
+    assert_eq!(access("", &pod), KubernetesAccess::InCluster);
+    assert_eq!(access("", &[]), KubernetesAccess::Auto);
+    assert_eq!(access("enrich: {kubernetes: off}", &pod), KubernetesAccess::Off);
+    assert_eq!(access("enrich: {kubernetes: kubeconfig}", &pod), KubernetesAccess::Kubeconfig);
+}
+
+#[test]
 fn endpoint_without_scheme_follows_insecure() {
     let endpoint = |variables: &[(&str, &str)]| with("", variables).map(|config| config.export.endpoint);
     let bare = ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");

@@ -66,6 +66,8 @@ pub struct Enricher {
     store: Store,
     span_owners: SpanOwners,
     requests: Requests,
+    /// Whether any source tells attributes of pods.
+    attributes_told: bool,
     /// What the API told of the node.
     node_attributes: Vec<(String, String)>,
     pending: Pending,
@@ -80,6 +82,7 @@ impl Enricher {
             store: Store::default(),
             span_owners: SpanOwners::default(),
             requests: Requests::default(),
+            attributes_told: false,
             node_attributes: Vec::new(),
             pending: Pending::default(),
             late: Vec::new(),
@@ -120,7 +123,10 @@ impl Enricher {
                     self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
                 }
             }
-            Fact::Attributes { pod_uid, attributes } => self.store.set_attributes(pod_uid, attributes),
+            Fact::Attributes { pod_uid, attributes } => {
+                self.attributes_told = true;
+                self.store.set_attributes(pod_uid, attributes);
+            }
             Fact::Cause { pod_uid, span } => self.store.set_cause(pod_uid, span),
             Fact::Node { attributes } => attributes.clone_into(&mut self.node_attributes),
             Fact::Gone { pod_uid, at_unix_nano } => {

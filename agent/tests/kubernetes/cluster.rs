@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::real::RealServer;
 use crate::server::Server;
@@ -10,7 +10,7 @@ use crate::server::Server;
 /// A cluster with pods in the namespace `default`.
 pub(crate) enum Cluster {
     Scripted(Server),
-    Real(RealServer),
+    Real(Box<RealServer>),
 }
 
 impl Cluster {
@@ -68,17 +68,4 @@ impl Cluster {
             Self::Real(server) => server.uid(pod).await,
         }
     }
-}
-
-/// Writes a kubeconfig for one server and one user.
-pub(crate) fn kubeconfig(folder: &Path, server: &str, user: &Value) -> PathBuf {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    });
-    let path = folder.join("kubeconfig");
-    std::fs::write(&path, config.to_string()).unwrap(); // JSON is YAML
-    path
 }

@@ -3,7 +3,10 @@
 use opentelemetry_proto::tonic::trace::v1::{Span, span};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, PACE, attribute, config, new_span, value};
+use spanlet::config::Config;
+use spanlet::pipeline::Pipeline;
+
+use crate::agent::{Agent, PACE, PATIENCE, attribute, config, new_span, value};
 use crate::objects::{NODE, owned, owner, pod, running, uid};
 use crate::server::Server;
 
@@ -54,7 +57,7 @@ async fn workloads_are_told_by_name() {
     assert_eq!(value(&web, "k8s.deployment.name"), Some("web"));
     assert_eq!(value(&web, "k8s.replicaset.name"), Some("web-6d4cf56db6"));
     assert_eq!(value(&web, "k8s.replicaset.uid"), Some(uid("web-6d4cf56db6").as_str()));
-    assert_eq!(value(&web, "k8s.pod.qos_class"), Some("Burstable"));
+    assert_eq!(value(&web, "k8s.pod.qos_class"), Some("BestEffort"));
     let job = agent.span_of("job-1");
     assert_eq!(
         (value(&job, "k8s.cronjob.name"), value(&job, "spanlet.cronjob.source")),
@@ -170,6 +173,35 @@ async fn the_node_is_told_on_every_resource() {
     assert_eq!(value(&resource, "k8s.node.label.topology.kubernetes.io/zone"), Some("zone-a"));
     assert_eq!(value(&resource, "k8s.node.label.other"), None);
     assert_eq!(value(&resource, "k8s.node.name"), Some(NODE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_watches_if_it_is_told_where() {
+    let node = Node::start().await;
+    node.run(pod("web"));
+    let token = node.folder.path().join("token");
+    std::fs::write(&token, "first").unwrap();
+    let kubeconfig = node.server.kubeconfig(node.folder.path(), &token);
+    for (access, watches) in [("auto", false), ("'off'", false), ("kubeconfig", true)] {
+        let text = format!(
+            "receive: {{grpc_listen: '127.0.0.1:0', http_listen: null}}\nadmin: {{listen: null}}\ncapture: {{mode: 'off'}}\n\
+             enrich: {{node_name: {NODE}, kubernetes: {access}, kubeconfig: {}}}",
+            kubeconfig.display()
+        );
+        let before = node.server.requests().len();
+        let pipeline = Pipeline::start(&Config::parse(&text, |_| None).unwrap()).await.unwrap();
+        if watches {
+            let told = || pipeline.metrics().render().contains("spanlet_kubernetes_total{result=\"told\"} 1");
+            let waiting = async {
+                while !told() {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, waiting).await.expect("the pod is told");
+        }
+        pipeline.stop().await;
+        assert_eq!(node.server.requests().len() > before, watches, "{access}");
+    }
 }
 
 fn sync_of(pod: &str, number: u8, name: &str) -> Span {

@@ -4,6 +4,8 @@ mod agent;
 mod cluster;
 mod facts;
 mod failures;
+mod kubeconfig;
+mod memory;
 mod objects;
 mod real;
 mod scenarios;

@@ -21,7 +21,7 @@ pub(crate) fn pod_on(node: &str, name: &str) -> Value {
             "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {"f:phase": {}}}}],
         },
         "spec": {"nodeName": node, "containers": [{"name": "app", "image": "registry.example/app:1"}]},
-        "status": {"phase": "Pending", "qosClass": "Burstable"},
+        "status": {"phase": "Pending", "qosClass": "BestEffort"},
     })
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn running(name: &str) -> Value {
         "name": "app", "containerID": id, "ready": true, "restartCount": 0,
         "image": "registry.example/app:1", "imageID": "", "state": {"running": {"startedAt": "2026-11-23T00:00:01Z"}},
     });
-    json!({"phase": "Running", "qosClass": "Burstable", "containerStatuses": [container]})
+    json!({"phase": "Running", "qosClass": "BestEffort", "containerStatuses": [container]})
 }
 
 /// The uid of the pod of this name.

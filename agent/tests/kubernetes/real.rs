@@ -73,7 +73,8 @@ impl RealServer {
         self.server = Some(server);
         let ready = async {
             loop {
-                let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+                // Made by the server itself some time after it is ready.
+                let request = http::Request::get("/api/v1/namespaces/default").body(Vec::new()).unwrap();
                 if self.client().await.request_text(request).await.is_ok() {
                     return;
                 }
@@ -90,7 +91,7 @@ impl RealServer {
     }
 
     pub(crate) fn kubeconfig(&self, folder: &Path) -> PathBuf {
-        crate::cluster::kubeconfig(folder, &format!("https://{}", self.address), &json!({"token": TOKEN}))
+        crate::kubeconfig::write(folder, &format!("https://{}", self.address), &json!({"token": TOKEN}))
     }
 
     pub(crate) async fn create(&self, pod: &Value) {

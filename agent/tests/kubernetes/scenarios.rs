@@ -22,7 +22,7 @@ macro_rules! scenarios {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $name() {
                     if let Some(server) = super::RealServer::start().await {
-                        super::$name(super::Cluster::Real(server)).await;
+                        super::$name(super::Cluster::Real(Box::new(server))).await;
                     }
                 }
             )+

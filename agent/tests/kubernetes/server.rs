@@ -158,7 +158,7 @@ impl Server {
     }
 
     pub(crate) fn kubeconfig(&self, folder: &Path, token_file: &Path) -> PathBuf {
-        crate::cluster::kubeconfig(folder, &format!("http://{}", self.address), &json!({"tokenFile": token_file}))
+        crate::kubeconfig::write(folder, &format!("http://{}", self.address), &json!({"tokenFile": token_file}))
     }
 }
 
@@ -177,6 +177,7 @@ fn key(plural: &str, metadata: &Value) -> String {
 
 /// One connection, until either side closes it.
 async fn serve(connection: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::Receiver<u64>) {
+    connection.set_nodelay(true).unwrap(); // a head and its body are two writes
     let (reader, mut writer) = connection.into_split();
     let mut reader = BufReader::new(reader);
     while let Some(request) = Request::read(&mut reader).await {

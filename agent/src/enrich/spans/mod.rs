@@ -106,9 +106,8 @@ impl Enricher {
             return self.call_subject(call).and_then(|identity| self.store.owner(identity));
         };
         let mut owner = owner.clone();
-        if owner.pod.name.is_empty()
-            && let Some(pod) = self.store.by_uid(&owner.pod.uid).and_then(|key| self.store.pod(key))
-        {
+        let is_partial = owner.pod.name.is_empty() || (self.attributes_told && owner.pod.attributes.is_empty());
+        if is_partial && let Some(pod) = self.store.by_uid(&owner.pod.uid).and_then(|key| self.store.pod(key)) {
             owner.pod = Arc::clone(pod);
         }
         if let Some(container) = owner.container.as_ref().filter(|container| container.name.is_empty())

@@ -17,11 +17,6 @@ pub(super) enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// Whether the agent runs in a pod that may know the API server.
-pub(super) fn is_in_cluster() -> bool {
-    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-}
-
 /// A client with the credentials as they are in the files now. It reads a token's file again each minute by itself.
 pub(super) async fn connect(api: &Api) -> Result<Client, ConnectError> {
     let mut config = match (api.config.kubernetes, &api.config.kubeconfig) {

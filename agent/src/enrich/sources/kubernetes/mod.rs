@@ -64,11 +64,7 @@ impl Default for Pace {
 
 /// Whether the API is to be asked at all.
 pub fn is_wanted(access: KubernetesAccess) -> bool {
-    match access {
-        KubernetesAccess::Auto => connection::is_in_cluster(),
-        KubernetesAccess::InCluster | KubernetesAccess::Kubeconfig => true,
-        KubernetesAccess::Off => false,
-    }
+    matches!(access, KubernetesAccess::InCluster | KubernetesAccess::Kubeconfig)
 }
 
 /// Watches until `news` is closed. Waits while it is full; nothing waits for this.

@@ -45,7 +45,7 @@ pub(super) enum Kind {
 /// Set by the Deployment controller on the pods of its ReplicaSets.
 const HASH_LABEL: &str = "pod-template-hash";
 
-/// Digits of the minutes since 1970, from 1989 to 2160.
+/// Digits of the minutes since 1970 between 1989 and 2160.
 const MINUTES_DIGITS: usize = 8;
 
 impl Controller {
@@ -144,9 +144,12 @@ mod tests {
         attributes.into_pairs().into_iter().filter(|(key, _)| !key.ends_with(".uid")).collect()
     }
 
+    /// API version, kind and name of the owner, the pod's hash label, what is told.
+    type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, &'a [(&'a str, &'a str)]);
+
     #[test]
     fn names_by_the_rules() {
-        let table: &[(&str, &str, &str, Option<&str>, &[(&str, &str)])] = &[
+        let table: &[Row<'_>] = &[
             (
                 "apps/v1",
                 "ReplicaSet",
