@@ -19,6 +19,7 @@ use super::labels::{
     DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Receiver, Refusal,
     SpanKind,
 };
+use super::programs::ProgramLedger;
 use crate::api;
 use crate::budget::Budget;
 
@@ -46,6 +47,7 @@ struct Shared {
     kubernetes: Counters<KubernetesResult>,
     calls: CallMetrics,
     events: EventLedger,
+    programs: ProgramLedger,
 }
 
 // === impl Metrics ===
@@ -75,6 +77,7 @@ impl Metrics {
         let kubernetes = Counters::register(&mut registry, "kubernetes", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
+        let programs = ProgramLedger::register(&mut registry);
         let shared = Shared {
             registry,
             budget,
@@ -92,6 +95,7 @@ impl Metrics {
             kubernetes,
             calls,
             events,
+            programs,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -144,6 +148,11 @@ impl Metrics {
     /// The ledger of kernel events.
     pub fn events(&self) -> &EventLedger {
         &self.shared.events
+    }
+
+    /// What the kernel programs cost.
+    pub fn programs(&self) -> &ProgramLedger {
+        &self.shared.programs
     }
 
     /// The ledger of spans. Exact while nothing moves; otherwise each number is from a slightly different moment.
