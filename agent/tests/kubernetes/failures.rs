@@ -150,6 +150,25 @@ async fn a_kubeconfig_that_comes_later_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_a_certificate_of_the_cluster_s_authority_is_taken() {
+    let server = Server::start_tls().await;
+    start_pods(&server, &["web"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (token, authority) = (folder.path().join("token"), folder.path().join("authority.pem"));
+    std::fs::write(&token, "first").unwrap();
+    let kubeconfig = server.kubeconfig(folder.path(), &token);
+    // Not the server's authority, but a certificate too.
+    std::fs::write(&authority, include_str!("tls/server.pem")).unwrap();
+    let mut agent = Agent::start(config(kubeconfig), PACE);
+    agent.until_counted("failed", 4).await;
+    assert_eq!(server.requests(), [], "no token is shown to a stranger");
+
+    std::fs::write(&authority, include_str!("tls/authority.pem")).unwrap();
+    agent.until_known("web").await;
+    assert_eq!(of_pods(&server)[0].authorization.as_deref(), Some("Bearer first"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_only_read_and_select_this_node() {
     let (server, mut agent, _folder) = known(&["web"]).await;
     until_watching(&server, &mut agent, 1).await;

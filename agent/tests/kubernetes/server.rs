@@ -8,23 +8,26 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::BufReader;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::objects::{NODE, uid};
 use crate::wire::{self, Request};
 
 /// A running server; dropping it closes every connection.
-#[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     /// Grows with each change that a watch must look at.
     changes: watch::Sender<u64>,
+    tls: Option<TlsAcceptor>,
     running: Option<JoinSet<()>>,
 }
 
@@ -57,11 +60,24 @@ pub(crate) struct State {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With a certificate for 127.0.0.1, signed by `tls/authority.pem`; both were made for these tests alone.
+    pub(crate) async fn start_tls() -> Self {
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let state = State { page: usize::MAX, ..State::default() };
         let mut server = Self {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state: Arc::new(Mutex::new(state)),
             changes: watch::Sender::new(0),
+            tls,
             running: None,
         };
         server.listen().await;
@@ -73,12 +89,23 @@ impl Server {
     pub(crate) async fn listen(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
-        let (state, changes) = (Arc::clone(&self.state), self.changes.clone());
+        let (state, changes, tls) = (Arc::clone(&self.state), self.changes.clone(), self.tls.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                connections.spawn(serve(connection, Arc::clone(&state), changes.subscribe()));
+                connection.set_nodelay(true).unwrap(); // a head and its body are two writes
+                let (state, changes, tls) = (Arc::clone(&state), changes.subscribe(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(connection, state, changes).await,
+                        Some(tls) => {
+                            if let Ok(connection) = tls.accept(connection).await {
+                                serve(connection, state, changes).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         self.running = Some(tasks);
@@ -158,7 +185,11 @@ impl Server {
     }
 
     pub(crate) fn kubeconfig(&self, folder: &Path, token_file: &Path) -> PathBuf {
-        crate::kubeconfig::write(folder, &format!("http://{}", self.address), &json!({"tokenFile": token_file}))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let authority = folder.join("authority.pem");
+        std::fs::write(&authority, include_str!("tls/authority.pem")).unwrap();
+        let user = json!({"tokenFile": token_file});
+        crate::kubeconfig::write(folder, &format!("{scheme}://{}", self.address), Some(&authority), &user)
     }
 }
 
@@ -176,9 +207,12 @@ fn key(plural: &str, metadata: &Value) -> String {
 }
 
 /// One connection, until either side closes it.
-async fn serve(connection: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::Receiver<u64>) {
-    connection.set_nodelay(true).unwrap(); // a head and its body are two writes
-    let (reader, mut writer) = connection.into_split();
+async fn serve(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
+    state: Arc<Mutex<State>>,
+    mut changes: watch::Receiver<u64>,
+) {
+    let (reader, mut writer) = tokio::io::split(connection);
     let mut reader = BufReader::new(reader);
     while let Some(request) = Request::read(&mut reader).await {
         let (began, delay) = {
@@ -265,7 +299,7 @@ fn is_selected(request: &Request, object: &Value) -> bool {
 
 /// A watch from the version that is asked for until it is ended.
 async fn stream(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut (impl AsyncWrite + Unpin),
     request: &Request,
     began: u64,
     state: &Mutex<State>,

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// A request without a body, as all that only read are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +15,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// The next request on a connection; `None` when it is closed.
-    pub(crate) async fn read(reader: &mut BufReader<OwnedReadHalf>) -> Option<Self> {
+    pub(crate) async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -55,27 +54,35 @@ impl Request {
 }
 
 /// Answers with a whole body; an error if the client has gone.
-pub(crate) async fn answer(writer: &mut OwnedWriteHalf, status: u16, body: &serde_json::Value) -> std::io::Result<()> {
+pub(crate) async fn answer(
+    writer: &mut (impl AsyncWrite + Unpin),
+    status: u16,
+    body: &serde_json::Value,
+) -> std::io::Result<()> {
     let body = body.to_string();
     let length = body.len();
     let head = format!("HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
     writer.write_all(head.as_bytes()).await?;
-    writer.write_all(body.as_bytes()).await
+    writer.write_all(body.as_bytes()).await?;
+    writer.flush().await
 }
 
 /// Begins an answer of chunks.
-pub(crate) async fn begin(writer: &mut OwnedWriteHalf) -> std::io::Result<()> {
+pub(crate) async fn begin(writer: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 -\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-    writer.write_all(head.as_bytes()).await
+    writer.write_all(head.as_bytes()).await?;
+    writer.flush().await
 }
 
 /// Sends one line as a chunk.
-pub(crate) async fn chunk(writer: &mut OwnedWriteHalf, line: &serde_json::Value) -> std::io::Result<()> {
+pub(crate) async fn chunk(writer: &mut (impl AsyncWrite + Unpin), line: &serde_json::Value) -> std::io::Result<()> {
     let line = format!("{line}\n");
-    writer.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await
+    writer.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await?;
+    writer.flush().await
 }
 
 /// Ends an answer of chunks.
-pub(crate) async fn end(writer: &mut OwnedWriteHalf) -> std::io::Result<()> {
-    writer.write_all(b"0\r\n\r\n").await
+pub(crate) async fn end(writer: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+    writer.write_all(b"0\r\n\r\n").await?;
+    writer.flush().await
 }

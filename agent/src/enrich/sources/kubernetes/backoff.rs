@@ -22,9 +22,9 @@ impl Backoff {
         Self { first, longest, failures: 0, until: None }
     }
 
-    /// Whether this is the first failure of a trouble.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.failures == 0
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// What was asked for came: the next failure is a new trouble.

@@ -1,7 +1,7 @@
 //! The Kubernetes API: the node's pods, watched, and the node itself, read once.
 //!
 //! ```text
-//!            401, no answer in time
+//!     401, no answer, five failures in a row
 //!   ┌────────────────────────────────────────┐
 //!   ▼                    410                 │
 //!  connect ──► list ◄──────────── watch ─────┤ add, update, delete: told

@@ -38,7 +38,7 @@ pub(super) async fn read(api: &Api) {
             }
             Err(error) => {
                 api.metrics.kubernetes(KubernetesResult::Failed, 1);
-                if backoff.is_at_rest() {
+                if backoff.failures() == 0 {
                     tracing::warn!(%error, node = api.node_name, "the node's uid and labels are not known");
                 }
                 tokio::time::sleep(backoff.failed(Instant::now(), fastrand::f64())).await;

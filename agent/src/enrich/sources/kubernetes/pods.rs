@@ -23,6 +23,10 @@ use crate::observe::KubernetesResult;
 /// Most pods told at a time, as many as the store keeps. A node runs up to some 250.
 const MAX_PODS: usize = 1024;
 
+/// Each time that so many more failed in a row a new client is made: the server's address, its authority or the agent's certificate may be
+/// others by now. What is watched then begins with a list, as it would have to after an outage anyway.
+const FAILURES_PER_CLIENT: u32 = 5;
+
 /// Watches until nobody listens.
 pub(super) async fn watch(api: &Api) {
     let mut pods = Pods::new(api);
@@ -38,7 +42,7 @@ pub(super) async fn watch(api: &Api) {
 /// Counts a failure, and waits.
 async fn fail(api: &Api, backoff: &mut Backoff, result: KubernetesResult, error: impl std::fmt::Display) {
     api.metrics.kubernetes(result, 1);
-    if backoff.is_at_rest() && result != KubernetesResult::Expired {
+    if backoff.failures() == 0 && result != KubernetesResult::Expired {
         tracing::warn!(%error, "the Kubernetes API is away; new pods are known from calls and spans alone");
     } else {
         tracing::debug!(%error, "the Kubernetes API does not answer as it should");
@@ -84,7 +88,7 @@ impl<'a> Pods<'a> {
                 Err(error) => {
                     let (result, needs_client) = verdict(&error);
                     fail(self.api, backoff, result, error).await;
-                    if needs_client {
+                    if needs_client || backoff.failures().is_multiple_of(FAILURES_PER_CLIENT) {
                         return;
                     }
                 }
