@@ -22,7 +22,7 @@ impl Backoff {
         Self { first, longest, failures: 0, until: None }
     }
 
-    /// Failures in a row.
+    /// Failures in a row, the last one among them.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }

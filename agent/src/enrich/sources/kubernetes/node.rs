@@ -38,10 +38,11 @@ pub(super) async fn read(api: &Api) {
             }
             Err(error) => {
                 api.metrics.kubernetes(KubernetesResult::Failed, 1);
-                if backoff.failures() == 0 {
+                let pause = backoff.failed(Instant::now(), fastrand::f64());
+                if backoff.failures() == 1 {
                     tracing::warn!(%error, node = api.node_name, "the node's uid and labels are not known");
                 }
-                tokio::time::sleep(backoff.failed(Instant::now(), fastrand::f64())).await;
+                tokio::time::sleep(pause).await;
             }
         }
     }

@@ -23,8 +23,8 @@ use crate::observe::KubernetesResult;
 /// Most pods told at a time, as many as the store keeps. A node runs up to some 250.
 const MAX_PODS: usize = 1024;
 
-/// Each time that so many more failed in a row a new client is made: the server's address, its authority or the agent's certificate may be
-/// others by now. What is watched then begins with a list, as it would have to after an outage anyway.
+/// After each so many failures in a row a new client is made: the server's address, its authority or the agent's
+/// certificate may be others by now. It begins with a list, as would be needed after an outage anyway.
 const FAILURES_PER_CLIENT: u32 = 5;
 
 /// Watches until nobody listens.
@@ -42,12 +42,13 @@ pub(super) async fn watch(api: &Api) {
 /// Counts a failure, and waits.
 async fn fail(api: &Api, backoff: &mut Backoff, result: KubernetesResult, error: impl std::fmt::Display) {
     api.metrics.kubernetes(result, 1);
-    if backoff.failures() == 0 && result != KubernetesResult::Expired {
+    let pause = backoff.failed(Instant::now(), fastrand::f64());
+    if backoff.failures() == 1 && result != KubernetesResult::Expired {
         tracing::warn!(%error, "the Kubernetes API is away; new pods are known from calls and spans alone");
     } else {
-        tracing::debug!(%error, "the Kubernetes API does not answer as it should");
+        tracing::debug!(%error, ?pause, "the Kubernetes API does not answer as it should");
     }
-    tokio::time::sleep(backoff.failed(Instant::now(), fastrand::f64())).await;
+    tokio::time::sleep(pause).await;
 }
 
 /// What has been told of the node's pods.
