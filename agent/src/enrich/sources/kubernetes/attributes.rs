@@ -10,8 +10,8 @@ pub(super) const MAX_ATTRIBUTES: usize = 32;
 /// Longest value that is told. Values of labels have at most 63 bytes, those of annotations up to 256 KiB.
 pub(super) const MAX_VALUE_BYTES: usize = 256;
 
-/// Most memory for the attributes of one pod: with it, its name and the ids of a sandbox and two containers a pod takes
-/// under 4 KiB of the store.
+/// Most memory for the attributes of one pod: with it, its names and the ids of a sandbox and two containers a pod takes
+/// some 3.3 KiB of the store.
 pub(super) const MAX_BYTES: usize = 2048;
 
 /// What a pair of strings takes besides its text.
