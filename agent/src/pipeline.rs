@@ -109,7 +109,7 @@ impl Pipeline {
         let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
         let status = capture.status();
         let (news, told_news) = mpsc::channel(NEWS_MAX);
-        let sources = Sources::spawn(&config.enrich, &news);
+        let sources = Sources::spawn(&config.enrich, &news, &metrics);
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {

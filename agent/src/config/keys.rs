@@ -3,7 +3,9 @@
 use serde_yaml::Value;
 
 use super::Config;
-use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time};
+use super::codec::{
+    Access, Address, Bytes, Codec, Count, File, Flag, Keys, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time,
+};
 
 /// A top-level section of the file.
 pub(super) struct Section {
@@ -60,10 +62,16 @@ sections! {
         hold as Time: "How long spans may wait for their pod to become known. Only without probes; with them nothing waits.",
     }
     enrich: "What is added to spans." {
-        node_name as Optional<Text>: "k8s.node.name on every resource that lacks it.",
+        node_name as Optional<Text>: "k8s.node.name on every resource that lacks it, and the node whose pods are watched. null: the variable NODE_NAME, else the host's name.",
         cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
         resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
         shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
+        kubernetes as Access: "How the Kubernetes API is reached: in_cluster by the pod's service account, kubeconfig by that file, auto in_cluster if that is there, or off. Needs pods list and watch, nodes get.",
+        kubeconfig as Optional<File>: "The file for kubernetes: kubeconfig. null: the variable KUBECONFIG, else ~/.kube/config.",
+        labels as Keys: "Labels of pods that their spans are told, as k8s.pod.label.KEY. A key that ends in * is a prefix.",
+        annotations as Keys: "Annotations of pods that their spans are told, as k8s.pod.annotation.KEY. A key that ends in * is a prefix.",
+        node_labels as Keys: "Labels of the node that every resource is told, as k8s.node.label.KEY. A key that ends in * is a prefix.",
+        owner_lookups as Flag: "Ask the API which Deployment owns a ReplicaSet and which CronJob a Job, rather than tell by their names. Needs replicasets get and jobs get.",
     }
     export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
         endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",

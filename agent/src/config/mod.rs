@@ -93,6 +93,29 @@ pub struct Enrich {
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
     pub shim_service: ShimService,
+    pub kubernetes: KubernetesAccess,
+    /// Used by [`KubernetesAccess::Kubeconfig`]; `None`: `$KUBECONFIG`, else `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Keys of pod labels that are told: exact, or a prefix if it ends in `*`.
+    pub labels: Vec<String>,
+    /// Keys of pod annotations that are told, likewise.
+    pub annotations: Vec<String>,
+    /// Keys of node labels that are told, likewise.
+    pub node_labels: Vec<String>,
+    /// Whether the API may be asked for the owners of ReplicaSets and Jobs.
+    pub owner_lookups: bool,
+}
+
+/// How the Kubernetes API is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KubernetesAccess {
+    /// Becomes `InCluster` when the environment tells that the agent runs in a pod; else it is as `Off`.
+    #[default]
+    Auto,
+    /// By the service account of the agent's pod.
+    InCluster,
+    Kubeconfig,
+    Off,
 }
 
 /// What happens to the service names of containerd's shims, `containerd-shim-<sandbox id>`: one for each pod.
@@ -148,6 +171,7 @@ pub struct Log {
 
 impl Config {
     /// Reads `file`, or [`DEFAULT_PATH`] if that exists, and then `environment`, which maps a variable's name to its value.
+    /// A node's name that neither tells is the host's, as kubelet has it.
     ///
     /// # Errors
     /// [`ConfigError`] lists every problem of both, with key and line.
@@ -158,7 +182,12 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        Self::parse(&text, environment).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+        let mut config = Self::parse(&text, environment)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })?;
+        if config.enrich.node_name.is_none() {
+            config.enrich.node_name = environment::node_name_of_host();
+        }
+        Ok(config)
     }
 
     /// Reads the text of a file and then the environment.

@@ -17,6 +17,7 @@ mod execs;
 mod logs;
 mod names;
 mod pending;
+mod requests;
 mod source;
 pub mod sources;
 mod spans;
@@ -28,6 +29,7 @@ pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
 pub use self::store::StoreCounts;
 
 use self::pending::Pending;
+use self::requests::Requests;
 use self::store::{Identity, SpanOwners, Store};
 use crate::config;
 use crate::observe::IdentityResult;
@@ -49,6 +51,8 @@ pub struct Counts {
     pub spans_owned: u64,
     /// Spans that passed before their trace was known to be a pod's.
     pub spans_early: u64,
+    /// Links to the API server's spans that were not kept because too many were told.
+    pub links_dropped: u64,
     /// Plugin calls that waited for their pod and were given up because too many did.
     pub pending_dropped: u64,
     /// Pods in the store now.
@@ -61,6 +65,11 @@ pub struct Enricher {
     config: config::Enrich,
     store: Store,
     span_owners: SpanOwners,
+    requests: Requests,
+    /// Whether any source tells attributes of pods.
+    attributes_told: bool,
+    /// What the API told of the node.
+    node_attributes: Vec<(String, String)>,
     pending: Pending,
     late: Vec<LateOwner>,
     spans_owned: u64,
@@ -72,6 +81,9 @@ impl Enricher {
             config,
             store: Store::default(),
             span_owners: SpanOwners::default(),
+            requests: Requests::default(),
+            attributes_told: false,
+            node_attributes: Vec::new(),
             pending: Pending::default(),
             late: Vec::new(),
             spans_owned: 0,
@@ -111,7 +123,12 @@ impl Enricher {
                     self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
                 }
             }
-            Fact::Attributes { pod_uid, attributes } => self.store.set_attributes(pod_uid, attributes),
+            Fact::Attributes { pod_uid, attributes } => {
+                self.attributes_told = true;
+                self.store.set_attributes(pod_uid, attributes);
+            }
+            Fact::Cause { pod_uid, span } => self.store.set_cause(pod_uid, span),
+            Fact::Node { attributes } => attributes.clone_into(&mut self.node_attributes),
             Fact::Gone { pod_uid, at_unix_nano } => {
                 if let Some(pod) = self.store.by_uid(pod_uid) {
                     self.store.pod_gone(pod, at_unix_nano);
@@ -136,6 +153,7 @@ impl Enricher {
             store: self.store.counts(),
             spans_owned: self.spans_owned,
             spans_early: self.store.traces.early(),
+            links_dropped: self.requests.dropped(),
             pending_dropped: self.pending.dropped(),
             pods_held: self.store.pods_held(),
         }
@@ -154,6 +172,7 @@ impl Counts {
             IdentityResult::IdEvicted => self.store.ids_evicted,
             IdentityResult::TraceEvicted => self.store.traces_evicted,
             IdentityResult::PendingDropped => self.pending_dropped,
+            IdentityResult::LinkDropped => self.links_dropped,
         }
     }
 }

@@ -16,7 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::calls::{CallMetrics, CallSample};
 use super::events::EventLedger;
 use super::labels::{
-    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Receiver, Refusal,
+    SpanKind,
 };
 use super::programs::ProgramLedger;
 use crate::api;
@@ -43,6 +44,7 @@ struct Shared {
     joins: Counters<JoinResult>,
     forgotten: Counters<ForgetReason>,
     identity: Counters<IdentityResult>,
+    kubernetes: Counters<KubernetesResult>,
     calls: CallMetrics,
     events: EventLedger,
     programs: ProgramLedger,
@@ -71,6 +73,8 @@ impl Metrics {
         let forgotten = Counters::register(&mut registry, "calls_forgotten", "Calls not kept for their spans");
         let help = "Spans and facts of which it was asked whose they are";
         let identity = Counters::register(&mut registry, "identity", help);
+        let help = "Answers of the Kubernetes API, and what its limits cost";
+        let kubernetes = Counters::register(&mut registry, "kubernetes", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
         let programs = ProgramLedger::register(&mut registry);
@@ -88,6 +92,7 @@ impl Metrics {
             joins,
             forgotten,
             identity,
+            kubernetes,
             calls,
             events,
             programs,
@@ -130,6 +135,10 @@ impl Metrics {
 
     pub fn identity(&self, result: IdentityResult, count: u64) {
         self.shared.identity.add(result, count);
+    }
+
+    pub fn kubernetes(&self, result: KubernetesResult, count: u64) {
+        self.shared.kubernetes.add(result, count);
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -265,6 +274,9 @@ mod tests {
         for result in IdentityResult::ALL {
             metrics.identity(*result, 1);
         }
+        for result in KubernetesResult::ALL {
+            metrics.kubernetes(*result, 1);
+        }
         metrics.exported(9);
         let text = metrics.render();
         for line in [
@@ -279,6 +291,7 @@ mod tests {
             "spanlet_joins_total{result=\"joined_client\"} 1",
             "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
             "spanlet_identity_total{result=\"owned\"} 1",
+            "spanlet_kubernetes_total{result=\"expired\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
