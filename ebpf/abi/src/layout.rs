@@ -113,6 +113,8 @@ layout! {
     regs_argument_1,
     regs_argument_2,
     regs_argument_3,
+    /// `pt_regs` offset of the fourth argument of a kernel function; the first three are where a system call's are
+    regs_function_argument_3,
     /// `pt_regs` offset of the system call's number
     regs_number,
 }
