@@ -235,7 +235,10 @@ impl Worker {
                     self.enricher.news(&news);
                     self.pass_on_late_owners();
                 }
-                Some(query) = inputs.questions.recv() => self.answer(query),
+                Some(query) = inputs.questions.recv() => {
+                    inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
+                    self.answer(query);
+                }
                 _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;
                     inputs.received.close();

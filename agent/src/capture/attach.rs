@@ -9,7 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::PATH_BYTES;
+use spanlet_abi::limits::{PATH_BYTES, WAKE_PART};
 
 use super::Mode;
 use super::counters::CountersView;
@@ -127,7 +127,8 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
     let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
-    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus];
+    let identity =
+        [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus, setup.ring_bytes / WAKE_PART];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
