@@ -81,29 +81,29 @@ enum Hook {
 /// One program of a mode.
 struct Entry {
     name: &'static str,
-    /// The same for kernels without `bpf_loop`, if it walks frames.
-    bounded: Option<&'static str>,
+    /// The same for kernels without `bpf_loop` (before 5.17) or typed access to the current task (before 5.11).
+    older: Option<&'static str>,
     hook: Hook,
 }
 
 const fn entry(name: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: None, hook }
+    Entry { name, older: None, hook }
 }
 
-const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: Some(bounded), hook }
+const fn twin(name: &'static str, older: &'static str, hook: Hook) -> Entry {
+    Entry { name, older: Some(older), hook }
 }
 
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
 const fn programs(mode: Mode) -> &'static [Entry] {
     const TRACEPOINT: &[Entry] = &[
-        walker("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
-        entry("sys_enter", Hook::Tracepoint("sys_enter")),
+        twin("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
+        twin("sys_enter", "sys_enter_untyped", Hook::Tracepoint("sys_enter")),
     ];
     const FENTRY: &[Entry] = &[
         entry("fentry_release", Hook::Entry("unix_release_sock")),
         entry("fentry_read", Hook::Entry("unix_stream_read_actor")),
-        walker("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
+        twin("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
         entry("fentry_send", Hook::Entry("unix_stream_sendmsg")),
         entry("fexit_connect", Hook::Exit("unix_stream_connect")),
         entry("fentry_connect", Hook::Entry("unix_stream_connect")),
@@ -111,7 +111,7 @@ const fn programs(mode: Mode) -> &'static [Entry] {
     const KPROBE: &[Entry] = &[
         entry("kprobe_release", Hook::Probe("unix_release_sock")),
         entry("kprobe_read", Hook::Probe("unix_stream_read_actor")),
-        walker("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
+        twin("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
         entry("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
         entry("kprobe_connect", Hook::Probe("unix_stream_connect")),
     ];
@@ -179,8 +179,8 @@ fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
 /// Loads a program, or its twin where the kernel refuses it; says which.
 fn load(ebpf: &mut Ebpf, entry: &Entry, btf: &Btf) -> Result<&'static str, AttachError> {
     let first = load_one(ebpf, entry.name, entry.hook, btf);
-    match (first, entry.bounded) {
-        (Err(AttachError::Load { .. }), Some(bounded)) => load_one(ebpf, bounded, entry.hook, btf),
+    match (first, entry.older) {
+        (Err(AttachError::Load { .. }), Some(older)) => load_one(ebpf, older, entry.hook, btf),
         (first, _) => first,
     }
 }
