@@ -1,10 +1,11 @@
 //! Stage `capture`: the kernel's view of the gRPC calls on the node's unix sockets.
 //!
 //! ```text
-//!  probe ─► ladder ─► attach        which programs, attached how
+//!  probe ─► ladder ─► attach, tasks     which programs, attached how
 //!                        │
 //!        ring ─► worker ─► record ─► decode ─► connection ─► stream ─► CallEvent ─[queue]─► pipeline
-//!                                              (HPACK, gaps)  (points)
+//!                                       │      (HPACK, gaps)  (points)                │
+//!                                       └────► execs ───────────────► Exec ───────────┘
 //! ```
 
 pub mod attach;
@@ -13,6 +14,7 @@ mod connection;
 pub mod counters;
 mod decode;
 mod dump;
+mod execs;
 pub mod identity;
 pub mod ladder;
 pub mod layout;
@@ -27,6 +29,7 @@ pub mod record;
 mod stream;
 mod subject;
 mod system_calls;
+mod tasks;
 mod worker;
 
 use std::io;

@@ -88,7 +88,7 @@ impl Worker {
                 sampled = Instant::now();
                 let now = clock.unix_ns(Clock::monotonic_ns());
                 let events = &self.events;
-                decoder.tick(now, clock, &mut |event| drop(events.blocking_send(Event::Call(event))));
+                decoder.tick(now, clock, &mut |event| drop(events.blocking_send(event)));
             }
             if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() || self.events.is_closed() {
                 return Ok(());
@@ -122,7 +122,7 @@ impl Worker {
             match Record::parse(&bytes) {
                 Ok(record) => {
                     delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
+                    let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => {

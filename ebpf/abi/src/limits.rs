@@ -69,6 +69,9 @@ pub const CNI_BYTES: usize = 1024;
 /// Bytes of the environment that are looked at in one step.
 pub const ENVIRONMENT_PIECE_BYTES: usize = 256;
 
+/// Most bytes behind the head of an `Exec` record: the piece that reaches the limit of `CNI_*` may go beyond it.
+pub const GIVEN_BYTES: usize = ARGUMENT_BYTES + CNI_BYTES + ENVIRONMENT_PIECE_BYTES;
+
 /// Steps in one environment: a runtime started by hand hands on some hundred variables, a few of them longer than a step.
 pub const MAX_ENVIRONMENT_PIECES: u32 = 512;
 

@@ -16,8 +16,8 @@ use spanlet_abi::limits::PATH_BYTES;
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout, load,
-    store,
+    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout,
+    load, store,
 };
 use crate::process;
 use crate::socket;

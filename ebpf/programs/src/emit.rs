@@ -5,7 +5,7 @@
 
 use spanlet_abi::counters::Counters;
 use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
-use spanlet_abi::limits::{ARGUMENT_BYTES, CNI_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
+use spanlet_abi::limits::{GIVEN_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
 use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, load, store};
@@ -149,7 +149,7 @@ pub unsafe fn tell_given(given: *mut Given) -> bool {
     seen(Kind::Exec as u16);
     // SAFETY: the head and at most all of the data behind it, both inside the map's value.
     let written = unsafe {
-        let bytes = HEAD_BYTES as u64 + at_most(load!(given, have), (ARGUMENT_BYTES + CNI_BYTES) as u64);
+        let bytes = HEAD_BYTES as u64 + at_most(load!(given, have), GIVEN_BYTES as u64);
         EVENTS.output::<[u8]>(core::slice::from_raw_parts(given.cast::<u8>(), bytes as usize), 0)
     };
     if written.is_err() {

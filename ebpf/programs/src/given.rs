@@ -133,8 +133,7 @@ extern "C" fn piece_of_bounded_loop(_turn: u32) -> u32 {
 unsafe fn by_helper(given: *mut Given) -> bool {
     let mut context = given;
     // SAFETY: the callback has the type that the helper calls, and `context` outlives the call.
-    let turns =
-        unsafe { bpf_loop(MAX_ENVIRONMENT_PIECES, turn_of_loop as *mut c_void, (&raw mut context).cast(), 0) };
+    let turns = unsafe { bpf_loop(MAX_ENVIRONMENT_PIECES, turn_of_loop as *mut c_void, (&raw mut context).cast(), 0) };
     turns < MAX_ENVIRONMENT_PIECES as i64
 }
 

@@ -7,8 +7,7 @@ use spanlet_abi::counters::Counters;
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{
-    ARGUMENT_BYTES, CNI_BYTES, ENVIRONMENT_PIECE_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES,
-    MAX_STREAMS, MAX_TASKS, PATH_BYTES,
+    GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS, PATH_BYTES,
 };
 use spanlet_abi::task::Task;
 
@@ -178,7 +177,7 @@ pub struct StreamKey {
 #[derive(Clone, Copy)]
 pub struct Given {
     pub head: Head,
-    pub data: [u8; ARGUMENT_BYTES + CNI_BYTES + ENVIRONMENT_PIECE_BYTES],
+    pub data: [u8; GIVEN_BYTES],
     /// Bytes of `data` that are the record's.
     pub have: u64,
     /// User memory: the rest of the environment.
