@@ -134,6 +134,8 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
     let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
+    let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
+    names.extend(of_execs);
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
     let without_old = match old::connections(setup.paths) {
         Ok(connections) => {
@@ -142,8 +144,6 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         }
         Err(error) => Some(AttachError::Old(error)),
     };
-    let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
-    names.extend(of_execs);
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
     Ok(Attached { mode, ring, counters, without_old, without_execs, ebpf, names })
