@@ -219,7 +219,7 @@ impl ExecSeen {
         }
     }
 
-    /// A process execs again under the same id (`runc create` starts as a clone of itself); the start tells them apart.
+    /// Ids are used again; the start tells processes apart. One that executes another program stays the same.
     pub(super) fn is_same_exec(&self, other: &Self) -> bool {
         self.pid == other.pid && self.started_ns == other.started_ns
     }
