@@ -1,9 +1,12 @@
 //! Loading and attaching the kernel programs of one mode.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::PATH_BYTES;
@@ -13,11 +16,13 @@ use super::counters::CountersView;
 use super::identity::Identity;
 use super::old::{self, OldConnection};
 use super::paths::WatchedPath;
+use super::runs::RunsView;
+use super::skipped;
 use super::system_calls;
 use super::tasks::{self, ExecsError};
 
 /// The object that `cargo xtask build` makes.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
 
 /// Why a mode could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +39,10 @@ pub enum AttachError {
     Map { name: &'static str, source: MapError },
     #[error("connections older than the agent are not seen: listing them needs the kernel option or module UNIX_DIAG")]
     Old(#[source] std::io::Error),
-    #[error("mapping the counters")]
-    Counters(#[source] std::io::Error),
+    #[error("mapping map {name}")]
+    Mapping { name: &'static str, source: std::io::Error },
+    #[error("counting this machine's CPUs ({file})")]
+    Cpus { file: &'static str, source: std::io::Error },
 }
 
 /// Attached programs; they are detached when this is dropped.
@@ -43,6 +50,9 @@ pub struct Attached {
     pub mode: Mode,
     pub ring: RingBuf<MapData>,
     pub counters: CountersView,
+    pub runs: RunsView,
+    /// Program runs that the kernel skipped, as of the last [`Attached::look_for_skipped`].
+    pub skipped: u64,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
     /// Why execs are not seen, or not all of them, if so.
@@ -121,7 +131,8 @@ const fn programs(mode: Mode) -> &'static [Entry] {
 pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
-    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, 0];
+    let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
+    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
@@ -130,13 +141,16 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .override_global("AGENT", &identity[..], true)
         .override_global("ACTIONS", &actions[..], true)
         .map_max_entries("EVENTS", setup.ring_bytes)
+        .map_max_entries("RUNS", Timed::COUNT as u32 * cpus)
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
     let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
     let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
     names.extend(of_execs);
-    let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
+    let mapping = |name| move |source| AttachError::Mapping { name, source };
+    let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(mapping("COUNTERS"))?;
+    let runs = RunsView::of(&take(&mut ebpf, "RUNS")?, cpus).map_err(mapping("RUNS"))?;
     let without_old = match old::connections(setup.paths) {
         Ok(connections) => {
             seed(&mut ebpf, &counters, &connections)?;
@@ -146,7 +160,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    Ok(Attached { mode, ring, counters, without_old, without_execs, ebpf, names })
+    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, without_execs, ebpf, names })
 }
 
 /// Loads all of these programs, then attaches them in order; says which of each and its twin.
@@ -239,6 +253,12 @@ impl std::fmt::Debug for Attached {
 }
 
 impl Attached {
+    /// Asks how often the kernel did not run a program because it was running on that CPU; told from 6.1 on.
+    pub fn look_for_skipped(&mut self) {
+        let fds = self.names.iter().filter_map(|name| self.ebpf.program(name)?.fd().ok());
+        self.skipped = fds.map(|fd| skipped::runs_of(fd.as_fd().as_raw_fd())).sum();
+    }
+
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
         let count = |name: &str| self.ebpf.program(name)?.info().ok()?.verified_instruction_count();

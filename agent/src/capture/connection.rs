@@ -8,6 +8,7 @@ use spanlet_http2::frame::{FrameHeader, FrameType, flag};
 use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
+use super::gaps::Gaps;
 use super::limits::{MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
@@ -108,6 +109,16 @@ impl Direction {
 // === impl Connection ===
 
 impl Connection {
+    /// What was given up so far.
+    pub fn gaps(&self) -> Gaps {
+        Gaps {
+            streams_refused: self.streams_refused,
+            tracks_lost: self.tracks_lost,
+            points_given_up: self.reads.iter().map(|reads| reads.given_up).sum(),
+            ..Gaps::default()
+        }
+    }
+
     /// A connection that was opened, or found.
     pub fn new(id: u64, socket: Arc<Socket>, note: u32) -> Self {
         let old = note & opened::OLD != 0;

@@ -9,6 +9,7 @@ use super::Event;
 use super::clock::Clock;
 use super::connection::{Connection, Sink};
 use super::execs::Execs;
+use super::gaps::Gaps;
 use super::limits::MAX_CONNECTIONS;
 use super::process::Containers;
 use super::record::Record;
@@ -20,10 +21,8 @@ pub struct Decoder {
     connections: HashMap<u64, Connection>,
     containers: Containers,
     execs: Execs,
-    /// Records of connections that are not known: not announced, or too many.
-    pub strays: u64,
-    /// Connections not followed because too many were open.
-    pub connections_refused: u64,
+    /// Of connections that are over, and of what belongs to none.
+    gaps: Gaps,
 }
 
 impl Decoder {
@@ -39,13 +38,14 @@ impl Decoder {
     fn of_connection(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
         let id = record.head.connection;
         let Some(connection) = self.connections.get_mut(&id) else {
-            self.strays += 1;
+            self.gaps.strays += 1;
             return;
         };
         let containers = &mut self.containers;
         let tell = &mut |event| tell(Event::Call(event));
         let mut sink = Sink { clock, tell, container_of: &mut |process| containers.of_process(process) };
         if connection.record(record, &mut sink) {
+            self.gaps = self.gaps.plus(connection.gaps());
             self.connections.remove(&id);
         }
     }
@@ -54,7 +54,7 @@ impl Decoder {
     fn open(&mut self, record: &Record<'_>) {
         let Head { connection: id, field: kind, note, .. } = record.head;
         let Some(socket) = socket(kind, record.data) else {
-            self.strays += 1;
+            self.gaps.strays += 1;
             return;
         };
         if let Some(known) = self.connections.get_mut(&id) {
@@ -63,7 +63,7 @@ impl Decoder {
             return;
         }
         if self.connections.len() == MAX_CONNECTIONS {
-            self.connections_refused += 1;
+            self.gaps.connections_refused += 1;
             return;
         }
         let mut connection = Connection::new(id, socket, note);
@@ -76,6 +76,22 @@ impl Decoder {
         let tell = &mut |event| tell(Event::Call(event));
         for connection in self.connections.values_mut() {
             connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        }
+    }
+
+    /// What was given up so far.
+    pub fn gaps(&self) -> Gaps {
+        let execs = self.gaps.plus(self.execs.gaps());
+        self.connections.values().fold(execs, |sum, connection| sum.plus(connection.gaps()))
+    }
+
+    /// The programs are detached: every open call ends as abandoned, and the ends of processes will not be told.
+    pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        let tell = &mut |event| tell(Event::Call(event));
+        self.execs.forget_all();
+        for (_, mut connection) in self.connections.drain() {
+            self.gaps = self.gaps.plus(connection.gaps());
+            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use spanlet_abi::event::{Head, Kind, exit};
 
 use super::clock::Clock;
+use super::gaps::Gaps;
 use super::limits::MAX_EXECS;
 use super::record::Record;
 use crate::exec::Exec;
@@ -13,10 +14,7 @@ use crate::exec::Exec;
 #[derive(Debug, Default)]
 pub struct Execs {
     running: HashMap<u64, Exec>,
-    /// Ends of processes that are not known: forgotten, or of another's time.
-    pub strays: u64,
-    /// Processes forgotten because too many ran.
-    pub evicted: u64,
+    gaps: Gaps,
 }
 
 impl Execs {
@@ -26,10 +24,20 @@ impl Execs {
             Kind::Exec => tell(self.executed(record, clock).clone()),
             Kind::Exit => match self.running.remove(&record.head.connection) {
                 Some(exec) => tell(ended(exec, &record.head, clock)),
-                None => self.strays += 1,
+                None => self.gaps.strays += 1, // it was forgotten
             },
             _ => {}
         }
+    }
+
+    /// What was given up so far.
+    pub fn gaps(&self) -> Gaps {
+        self.gaps
+    }
+
+    /// The programs are detached: nothing will be told of the processes that run.
+    pub fn forget_all(&mut self) {
+        self.running.clear();
     }
 
     /// A process that executes another program goes on as that one.
@@ -59,7 +67,7 @@ impl Execs {
     fn evict(&mut self) {
         if let Some(oldest) = self.running.iter().min_by_key(|(_, exec)| exec.started_ns).map(|(id, _)| *id) {
             self.running.remove(&oldest);
-            self.evicted += 1;
+            self.gaps.execs_forgotten += 1;
         }
     }
 }
@@ -124,7 +132,7 @@ mod tests {
         let exec = Exec { ended_ns: Some(1_025), exit_status: Some(256), cpu_ns: Some(12), ..started[0].clone() };
         assert_eq!(ended, [exec]);
         assert_eq!(take_record(&mut execs, &Record { kind: Kind::Exit, head: end, data: &[] }), []);
-        assert_eq!(execs.strays, 1);
+        assert_eq!(execs.gaps().strays, 1);
     }
 
     #[test]
@@ -162,7 +170,7 @@ mod tests {
         for id in 0..=MAX_EXECS as u64 {
             take(&mut execs, Kind::Exec, id, id, (b"a\0", b""));
         }
-        assert_eq!((execs.running.len(), execs.evicted), (MAX_EXECS, 1));
+        assert_eq!((execs.running.len(), execs.gaps().execs_forgotten), (MAX_EXECS, 1));
         assert!(!execs.running.contains_key(&0));
     }
 }

@@ -18,6 +18,7 @@ use super::events::EventLedger;
 use super::labels::{
     DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
 };
+use super::programs::ProgramLedger;
 use crate::api;
 use crate::budget::Budget;
 
@@ -44,6 +45,7 @@ struct Shared {
     identity: Counters<IdentityResult>,
     calls: CallMetrics,
     events: EventLedger,
+    programs: ProgramLedger,
 }
 
 // === impl Metrics ===
@@ -71,6 +73,7 @@ impl Metrics {
         let identity = Counters::register(&mut registry, "identity", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
+        let programs = ProgramLedger::register(&mut registry);
         let shared = Shared {
             registry,
             budget,
@@ -87,6 +90,7 @@ impl Metrics {
             identity,
             calls,
             events,
+            programs,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -135,6 +139,11 @@ impl Metrics {
     /// The ledger of kernel events.
     pub fn events(&self) -> &EventLedger {
         &self.shared.events
+    }
+
+    /// What the kernel programs cost.
+    pub fn programs(&self) -> &ProgramLedger {
+        &self.shared.programs
     }
 
     /// The ledger of spans. Exact while nothing moves; otherwise each number is from a slightly different moment.

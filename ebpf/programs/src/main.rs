@@ -13,6 +13,7 @@
 #![feature(asm_experimental_arch)]
 
 mod connection;
+mod cost;
 mod emit;
 mod fentry;
 mod given;
@@ -26,6 +27,7 @@ mod process;
 mod socket;
 mod tracepoint;
 mod turns;
+mod variable;
 mod walk;
 
 /// Reached by no program: the verifier refuses one that could loop here, so a panic that survives optimisation fails the load.

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
-use spanlet_abi::counters::Counters;
+use spanlet_abi::counters::{Counters, Program, Runs};
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{
@@ -195,6 +195,9 @@ pub type PathKey = Key<[u8; PATH_BYTES]>;
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0); // resized by the agent before loading
 #[map]
 pub static COUNTERS: Array<Counters> = Array::with_max_entries(1, MMAPABLE);
+/// A slot for each program and CPU, CPUs side by side; resized by the agent to the machine's CPUs before loading.
+#[map]
+pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MMAPABLE);
 /// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
 #[map]
 pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
@@ -223,7 +226,7 @@ pub static GIVEN: PerCpuArray<Given> = PerCpuArray::with_max_entries(1, 0);
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;
 #[unsafe(no_mangle)]
-pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, reserved: 0 };
+pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0 };
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 

@@ -11,10 +11,12 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use spanlet_abi::counters::Program;
 use spanlet_abi::event::{Head, Kind, Reason, exit};
 use spanlet_abi::task::{BORN_UNIT_NS, FORKED, RUNTIME, TOLD, Task};
 
 use crate::connection::{global_process, now_ns};
+use crate::cost;
 use crate::emit;
 use crate::given;
 use crate::kernel::{current_task, field, process_in_agent_namespace, read};
@@ -28,14 +30,14 @@ const GROUP_EXIT: u32 = 4;
 /// match-proto: `void sched_process_fork(struct task_struct *parent, struct task_struct *child)`
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(context: BtfTracePointContext) -> i32 {
-    forks(context.arg::<u64>(1));
+    cost::of(Program::Fork, || forks(context.arg::<u64>(1)));
     0
 }
 
 /// match-proto: `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(_context: BtfTracePointContext) -> i32 {
-    executes::<true>();
+    cost::of(Program::Exec, executes::<true>);
     0
 }
 
@@ -44,14 +46,14 @@ pub fn process_exec(_context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec_bounded(_context: BtfTracePointContext) -> i32 {
-    executes::<false>();
+    cost::of(Program::Exec, executes::<false>);
     0
 }
 
 /// match-proto: `void sched_process_exit(struct task_struct *p)`
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_context: BtfTracePointContext) -> i32 {
-    exits();
+    cost::of(Program::Exit, exits);
     0
 }
 
