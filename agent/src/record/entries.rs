@@ -43,7 +43,7 @@ fn attributes(what: &What<'_>) -> Attributes {
             set(&mut attributes, "image", span.image.as_deref());
             set_if(&mut attributes, "outlives_call", *outlives_call);
         }
-        What::Exec { exec, outlives_call } => {
+        What::Exec { exec, outlives_call, .. } => {
             exec_attributes(&mut attributes, exec);
             set_if(&mut attributes, "outlives_call", *outlives_call);
         }

@@ -199,6 +199,26 @@ fn execs_hang_below_the_call_that_caused_them_and_no_longer_than_it() {
 }
 
 #[test]
+fn what_runs_side_by_side_keeps_its_own_children() {
+    let web = &pod("web");
+    let evidence = [
+        sandbox(),
+        exec(web, &["bridge"], (10, 1), 20, Some(60)),
+        exec(web, &["loopback"], (11, 1), 25, Some(50)),
+        exec(web, &["host-local"], (12, 10), 30, Some(40)),
+        exec(web, &["iptables"], (13, 11), 35, Some(40)),
+    ];
+    let drawn = drawn(&timeline(&evidence, web, 10_000).unwrap());
+    let expected = [
+        "  exec bridge exec 20-60",
+        "    exec host-local exec 30-40",
+        "  exec loopback exec 25-50",
+        "    exec iptables exec 35-40",
+    ];
+    assert_eq!(drawn[1..5], expected);
+}
+
+#[test]
 fn a_process_that_fails_tells_how() {
     let web = &pod("web");
     let ended = |mut seen: Evidence, status: i32, cni: &[&str]| {

@@ -1,7 +1,11 @@
 //! What a real containerd starts on the host for a pod: seen, told of the right call, and nothing of the pod's own processes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -74,6 +78,92 @@ async fn what_the_runtime_starts_is_seen_and_what_pods_run_is_not() {
     for (place, bytes, always_there) in &places {
         assert!(contains(bytes, always_there), "{place}: the search finds nothing, not even {always_there}");
         assert!(!contains(bytes, CANARY), "{place} hold what a pod or the runtime keeps to itself");
+    }
+}
+
+/// A shim outlives the runtime that started it, so only its control group tells whose it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_older_than_the_agent_is_followed() {
+    let Some(_turn) = Turn::take().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("cri.sock");
+    let go = directory.path().join("go");
+    let service = match Service::start(&socket, &go) {
+        Ok(service) => service,
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+    };
+    let events = directory.path().join("events");
+    let ports = Ports::free().unwrap();
+    let mut config = agent::config(&ports, &socket, "http://127.0.0.1:1");
+    config["capture"]["dump_events"] = json!(events);
+    let mut agent = Agent::start(directory.path(), ports, &config).unwrap();
+    agent.wait_until_attached().await.unwrap();
+    std::fs::write(&go, "").unwrap();
+    let seen = async {
+        while !executed(&events).iter().any(|program| program == "echo") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TOLD_WITHIN, seen).await.unwrap_or_else(|_| panic!("not followed:\n{}", agent.log()));
+    drop(service);
+    assert!(agent.stop().await.unwrap().success(), "{}", agent.log());
+    let outside = "of-nobody";
+    assert!(!contains(&std::fs::read(&events).unwrap(), outside), "a process outside of the service was followed");
+}
+
+/// Processes in a control group as systemd makes it for a service: one that listens, and one whose parent is gone.
+struct Service {
+    listens: Child,
+    group: PathBuf,
+}
+
+impl Service {
+    /// Waits for `go` in a shim and in a process that is none, then executes something in each.
+    fn start(socket: &Path, go: &Path) -> Result<Self, String> {
+        /// `PROC_PID_INIT_INO` (linux/proc_ns.h)
+        const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+        const SCRIPT: &str = r#"
+            wait_and_say='until [ -e "$1" ] || [ $((turn += 1)) -gt 1000 ]; do sleep 0.02; done; /bin/echo "$2"'
+            (sh -c "$wait_and_say" sh "$2" of-nobody >/dev/null &)
+            echo $$ >"$1/cgroup.procs" || exit 1
+            (sh -c "$wait_and_say" sh "$2" of-the-shim >/dev/null &)
+            echo ready
+            exec sleep 60
+        "#;
+        let namespace = std::fs::read_link("/proc/self/ns/pid").map_err(|error| error.to_string())?;
+        if namespace != Path::new(INITIAL_PID_NAMESPACE) {
+            return Err("not in the initial pid namespace".to_owned());
+        }
+        let hierarchies = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].map(Path::new);
+        let hierarchy = hierarchies.into_iter().find(|path| path.join("cgroup.procs").exists());
+        let hierarchy = hierarchy.ok_or("no hierarchy of control groups that systemd would use")?;
+        let group = hierarchy.join(format!("spanlet-test-{}.service", std::process::id()));
+        std::fs::create_dir(&group).map_err(|error| format!("making {}: {error}", group.display()))?;
+        let listener = UnixListener::bind(socket).unwrap();
+        let spawned = Command::new("sh")
+            .args(["-c", SCRIPT, "sh"])
+            .args([&group, go])
+            .stdin(OwnedFd::from(listener))
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut service = Self { listens: spawned.unwrap(), group };
+        let mut ready = [0; 6];
+        service.listens.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        Ok(service)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.listens.kill().unwrap();
+        self.listens.wait().unwrap();
+        // What it has started ends by itself once it may go, or after a while.
+        while std::fs::remove_dir(&self.group).is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
