@@ -74,9 +74,15 @@ impl Decoder {
     /// Called every second or so.
     pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
         let tell = &mut |event| tell(Event::Call(event));
-        for connection in self.connections.values_mut() {
-            connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
-        }
+        let mut over = Gaps::default();
+        self.connections.retain(|_, connection| {
+            let is_over = connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+            if is_over {
+                over = over.plus(connection.gaps());
+            }
+            !is_over
+        });
+        self.gaps = self.gaps.plus(over);
     }
 
     /// What was given up so far.

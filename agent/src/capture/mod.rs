@@ -75,6 +75,8 @@ pub enum Status {
     Attached {
         mode: Mode,
         reasons: Vec<String>,
+        /// Names of the programs, with the instructions that the verifier went through where the kernel tells (5.16 and newer).
+        programs: Vec<(&'static str, Option<u32>)>,
     },
     /// Nothing is attached; the reasons say why.
     Off {

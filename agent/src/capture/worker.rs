@@ -85,8 +85,8 @@ impl Worker {
         match probe::attach(&self.config) {
             Ok(probe::Outcome { attached, reasons }) => {
                 tracing::info!(mode = attached.mode.label(), ?reasons, "kernel probes are attached");
-                tracing::debug!(instructions = ?attached.verified_instructions(), "the verifier's work");
-                self.status.send_replace(Status::Attached { mode: attached.mode, reasons });
+                let programs = attached.verified_instructions();
+                self.status.send_replace(Status::Attached { mode: attached.mode, reasons, programs });
                 Some(attached)
             }
             Err(error) => {
