@@ -9,12 +9,12 @@
 //! ```
 
 pub mod attach;
-mod clock;
+pub mod clock;
 mod connection;
 pub mod counters;
 mod decode;
 mod dump;
-mod execs;
+pub mod execs;
 mod gaps;
 mod governor;
 pub mod identity;

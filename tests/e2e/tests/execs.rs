@@ -13,6 +13,7 @@ use spanlet::api::{Entry, EntryKind, PodTimeline};
 use spanlet::capture::record::Record;
 use spanlet_e2e::Turn;
 use spanlet_node::agent::{self, Agent, Ports};
+use spanlet_node::execs as process_check;
 use spanlet_node::kubelet::{Kubelet, PodSpec, RunningPod, Tracing};
 use spanlet_node::runtime::Runtime;
 use spanlet_node::upstream::{Keep, Upstream};
@@ -79,6 +80,12 @@ async fn what_the_runtime_starts_is_seen_and_what_pods_run_is_not() {
         assert!(contains(bytes, always_there), "{place}: the search finds nothing, not even {always_there}");
         assert!(!contains(bytes, CANARY), "{place} hold what a pod or the runtime keeps to itself");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_is_told_as_it_was() {
+    let Some(_turn) = Turn::take().await else { return };
+    process_check::check("auto").await.unwrap();
 }
 
 /// A shim outlives the runtime that started it, so only its control group tells whose it is.
