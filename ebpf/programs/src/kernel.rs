@@ -57,7 +57,12 @@ pub unsafe fn copy_user(to: *mut u8, length: u32, from: u64) -> bool {
 pub unsafe fn copy_user_string(to: *mut u8, room: u32, from: u64) -> Option<u64> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { bpf_probe_read_user_str(to.cast(), room, from as *const c_void) };
-    if bytes > 0 { Some(bytes as u64) } else { None }
+    // Before 6.2 an empty string counts without its zero, all others with it.
+    match bytes {
+        0 => Some(1),
+        1.. => Some(bytes as u64),
+        _ => None,
+    }
 }
 
 /// A value in user memory of the current process.

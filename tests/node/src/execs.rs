@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,7 +55,7 @@ pub async fn check(capture_mode: &str) -> Result<()> {
     serve(&listener, &socket)?;
 
     let variables = variables();
-    let left = Command::new("unshare").args(LEAVES).status().context("run unshare")?;
+    let left = Command::new("unshare").args(LEAVES).stderr(Stdio::null()).status().context("run unshare")?;
     let status = Command::new("sh").args(["-c", SCRIPT]).env_clear().envs(variables.clone()).status()?;
     let told = tokio::time::timeout(TOLD_WITHIN, wait_for_ends(&events)).await;
     let told = told.with_context(|| format!("the ends of processes were not told:\n{}", agent.log()))??;

@@ -61,7 +61,7 @@ pub(super) fn of(mode: &str, console: &str) -> Result<Replay, String> {
 /// Why processes were not told of as they were.
 pub(super) fn of_execs(console: &str) -> Result<(), String> {
     match lines(console, "vm-execs").next() {
-        Some("0") => Ok(()),
+        Some(ended) if ended.split_whitespace().next() == Some("0") => Ok(()),
         Some(ended) => Err(format!("spanlet-node ended with {ended}")),
         None => Err(format!("the guest ended before processes were started: {}", last_line(console))),
     }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn execs_have_a_verdict_of_their_own() {
-        assert_eq!(of_execs("vm-ended kprobe 0 {}\nvm-execs 0 \n"), Ok(()));
+        assert_eq!(of_execs("vm-ended kprobe 0 {}\nvm-execs 0 a warning\n"), Ok(()));
         assert!(of_execs("vm-execs 1 Error: no script\n").expect_err("code 1").contains("1 Error: no script"));
         assert!(of_execs(GOOD).is_err());
     }
