@@ -287,6 +287,9 @@ impl Worker {
         for late in self.enricher.take_late_owners() {
             self.recorder.late_owner(late.connection, late.stream, &late.owner);
         }
+        for late in self.enricher.take_late_execs() {
+            self.recorder.exec(&late);
+        }
     }
 
     /// Brings the metrics up to what correlator and enricher have counted.

@@ -28,6 +28,7 @@ mod tests;
 pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
 pub use self::store::StoreCounts;
 
+use self::execs::Execs;
 use self::pending::Pending;
 use self::requests::Requests;
 use self::store::{Identity, SpanOwners, Store};
@@ -53,7 +54,7 @@ pub struct Counts {
     pub spans_early: u64,
     /// Links to the API server's spans that were not kept because too many were told.
     pub links_dropped: u64,
-    /// Plugin calls that waited for their pod and were given up because too many did.
+    /// Plugin calls and processes that waited for their pod, and processes that ran, given up because too many did.
     pub pending_dropped: u64,
     /// Pods in the store now.
     pub pods_held: usize,
@@ -71,6 +72,7 @@ pub struct Enricher {
     /// What the API told of the node.
     node_attributes: Vec<(String, String)>,
     pending: Pending,
+    execs: Execs,
     late: Vec<LateOwner>,
     spans_owned: u64,
 }
@@ -85,6 +87,7 @@ impl Enricher {
             attributes_told: false,
             node_attributes: Vec::new(),
             pending: Pending::default(),
+            execs: Execs::default(),
             late: Vec::new(),
             spans_owned: 0,
         }
@@ -93,6 +96,7 @@ impl Enricher {
     /// Learns what a source outside the node's traffic has told.
     pub fn news(&mut self, news: &News) {
         news.facts.iter().for_each(|fact| self.learn(&fact.as_fact(), news.source));
+        self.settle_execs();
     }
 
     /// Learns what a source tells that is neither a call nor a span: the runtime or the API.
@@ -154,7 +158,7 @@ impl Enricher {
             spans_owned: self.spans_owned,
             spans_early: self.store.traces.early(),
             links_dropped: self.requests.dropped(),
-            pending_dropped: self.pending.dropped(),
+            pending_dropped: self.pending.dropped() + self.execs.dropped(),
             pods_held: self.store.pods_held(),
         }
     }

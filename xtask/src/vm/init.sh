@@ -1,5 +1,6 @@
 #!/bin/sh
-# The guest's only script: does what the kernel's command line says in each mode that it names, then powers off.
+# The guest's only script: does what the kernel's command line says in each mode that it names, has processes told of, then
+# powers off.
 # What it says to the host is one line each, begun with "vm-".
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -35,4 +36,8 @@ cost() {
 for mode in $(argument modes | tr , ' '); do
     $(argument work) "$mode"
 done
+if [ "$(argument work)" = replay ]; then
+    spanlet-node execs 2> /tmp/errors
+    echo "vm-execs $? $(tr '\n' ' ' < /tmp/errors)"
+fi
 poweroff -f
