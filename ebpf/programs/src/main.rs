@@ -21,6 +21,7 @@ mod iterator;
 mod kernel;
 mod kprobe;
 mod maps;
+mod mark;
 mod message;
 mod plan;
 mod process;

@@ -97,11 +97,11 @@ pub struct Endpoint {
 
 /// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Mark {
     pub sk: u64,
     pub time_ns: u64,
-    /// An `layout::Action`.
+    /// A `layout::Action`; none while the thread is at rest.
     pub action: u32,
     pub descriptor: u32,
     /// Connect: the caller's `struct sockaddr` and its length.
@@ -201,7 +201,7 @@ pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MM
 /// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
 #[map]
 pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
-/// Keyed by thread: a thread is in one system call at a time. The oldest go: a call that never queued anything leaves its mark.
+/// Keyed by thread: a thread is in one system call at a time. The oldest go: a thread that has ended leaves its mark.
 #[map]
 pub static MARKS: LruHashMap<u64, Mark> = LruHashMap::with_max_entries(MAX_MARKS, 0);
 /// The oldest go: a connection that ends in mid-stream leaves its streams.
@@ -281,6 +281,26 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     kernel_from: 0,
     user_from: 0,
     head: NO_HEAD,
+};
+
+pub static EMPTY_MARK: Mark = Mark {
+    sk: 0,
+    time_ns: 0,
+    action: 0,
+    descriptor: 0,
+    address: 0,
+    address_length: 0,
+    buffer: 0,
+    at: 0,
+    end: 0,
+    segments: 0,
+    segments_left: 0,
+    segments_in_kernel: 0,
+    remaining: 0,
+    part: 0,
+    message: 0,
+    count: 0,
+    accepted: 0,
 };
 
 pub static EMPTY_MESSAGE: Message = Message {

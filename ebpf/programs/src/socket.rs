@@ -31,13 +31,20 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
     Some(sk)
 }
 
-/// What would be the `struct sock` behind a file descriptor if it is a socket. What is found in the map of endpoints by it is
-/// still to be checked by [`of_descriptor`]: this is the short way for the many that are not found.
+/// What would be the `struct socket` and `struct sock` behind a file descriptor if it is a socket: the short way for the many
+/// that are not in the map of endpoints. What is found there is to be checked by [`belongs_to`].
 #[inline(always)]
-pub fn guess_of_descriptor<const TYPED: bool>(descriptor: u32) -> Option<u64> {
+pub fn guess_of_descriptor<const TYPED: bool>(descriptor: u32) -> Option<(u64, u64)> {
     let file = if TYPED { file_of_typed(descriptor)? } else { file_of(descriptor)? };
     let socket = field::<u64>(file, layout!(file_private_data))?;
-    field::<u64>(socket, layout!(socket_sk))
+    Some((socket, field::<u64>(socket, layout!(socket_sk))?))
+}
+
+/// Whether a `struct sock` knows this `struct socket` as its own.
+#[inline(always)]
+pub fn belongs_to(sk: u64, socket: u64) -> bool {
+    let Some(own) = field::<u64>(sk, layout!(sock_socket)) else { return false };
+    own == socket
 }
 
 /// For kernels that let programs follow pointers from the current task (5.11 and newer).

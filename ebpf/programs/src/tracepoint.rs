@@ -9,18 +9,19 @@ use spanlet_abi::counters::Program;
 use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
-use crate::connection::{self, global_process, now_ns, thread, watched};
+use crate::connection::{self, global_process, watched};
 use crate::cost;
 use crate::emit;
 use crate::kernel::{opaque, read_user, typed};
-use crate::maps::{ACTIONS, Endpoint, MARKS, Mark, PROCESSES, layout, load};
+use crate::maps::{ACTIONS, Endpoint, Mark, PROCESSES, layout, load, store};
+use crate::mark;
 use crate::socket;
 use crate::walk;
 
 const MSG_PEEK: u64 = 2;
-/// Offsets in `struct user_msghdr` (linux/socket.h): the same on every 64-bit architecture.
+/// Offset in `struct user_msghdr` of the vectors' address, behind which their number stands (linux/socket.h): the same on every
+/// 64-bit architecture.
 const MSGHDR_VECTORS: u64 = 16;
-const MSGHDR_COUNT: u64 = 24;
 
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
@@ -89,7 +90,7 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
         return;
     }
     if action == Action::Accept as u8 {
-        connection::mark(0, Action::Accept, 0, 0, 0);
+        let _ = mark::begin(0, action, 0);
         return;
     }
     // SAFETY: the value is only tested for presence.
@@ -102,28 +103,34 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
         connection::closed(sk);
         return;
     }
-    let mut mark =
-        Mark { sk, time_ns: now_ns(), action: action as u32, descriptor: descriptor as u32, ..Mark::default() };
-    if action >= Action::Write as u8 && action <= Action::SendMessage as u8 {
-        if !buffers(regs, action, &mut mark) {
-            return;
+    let is_write = action >= Action::Write as u8 && action <= Action::SendMessage as u8;
+    if !is_write && peeks(regs, action) {
+        return;
+    }
+    let Some(mark) = mark::begin(sk, action, descriptor) else { return };
+    if !is_write {
+        return;
+    }
+    // SAFETY: points into the map.
+    unsafe {
+        if buffers(regs, action, mark) {
+            connection::write_begins(endpoint);
+        } else {
+            mark::end(mark);
         }
-        connection::write_begins(endpoint, &mark);
-    } else if !peeks(regs, action) {
-        let _ = MARKS.insert(thread(), &mark, 0);
     }
 }
 
 /// The watched socket behind a descriptor. Most are not watched, so that is found out first, in fewer steps.
 #[inline(always)]
 fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint)> {
-    let guess = socket::guess_of_descriptor::<TYPED>(descriptor)?;
-    if watched(guess).is_none() && emit::old_connections().is_none() {
-        return None;
+    let (socket, guess) = socket::guess_of_descriptor::<TYPED>(descriptor)?;
+    if let Some(endpoint) = watched(guess) {
+        return if socket::belongs_to(guess, socket) { Some((guess, endpoint)) } else { None };
     }
+    emit::old_connections()?;
     let sk = socket::of_descriptor(descriptor)?;
-    let endpoint = watched(sk).or_else(|| connection::find_old(sk))?;
-    Some((sk, endpoint))
+    Some((sk, connection::find_old(sk)?))
 }
 
 /// An argument of the system call.
@@ -134,23 +141,30 @@ fn argument(regs: u64, register: u32) -> u64 {
 }
 
 /// Where the bytes of a write are.
+///
+/// # Safety
+/// `mark` points into its map.
 #[inline(always)]
-fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
+unsafe fn buffers(regs: u64, action: u8, mark: *mut Mark) -> bool {
     let (argument_1, argument_2) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     if action == Action::Write as u8 {
-        mark.buffer = argument_1;
-        mark.end = argument_2;
+        // SAFETY: the caller's promise.
+        unsafe {
+            store!(mark, buffer, argument_1);
+            store!(mark, end, argument_2);
+        }
         return true;
     }
-    if action == Action::WriteVector as u8 {
-        mark.segments = argument_1;
-        mark.segments_left = argument_2 as u32;
-        return true;
+    let (mut vectors, mut count) = (argument_1, argument_2);
+    if action != Action::WriteVector as u8 {
+        let Some(of_message) = read_user::<[u64; 2]>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
+        [vectors, count] = of_message;
     }
-    let Some(vectors) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
-    let Some(count) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_COUNT)) else { return false };
-    mark.segments = vectors;
-    mark.segments_left = count as u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(mark, segments, vectors);
+        store!(mark, segments_left, count as u32);
+    }
     true
 }
 
@@ -177,13 +191,12 @@ fn connect_enters(regs: u64) {
     }
     let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
     connection::connect_begins(sk, Some(&path));
-    connection::mark(sk, Action::Connect, descriptor as u32, address, length);
+    mark::begin_connect(sk, descriptor as u32, address, length);
 }
 
 #[inline(always)]
 fn exit<const LOOP: bool>(result: i64) {
-    let thread = thread();
-    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
+    let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
     if action == Action::Connect as u32 {
@@ -205,7 +218,8 @@ fn exit<const LOOP: bool>(result: i64) {
             connection::read_bytes(endpoint, result as u64, sk, 0, 0);
         }
     }
-    let _ = MARKS.remove(&thread);
+    // SAFETY: points into the map.
+    unsafe { mark::end(mark) };
 }
 
 #[inline(always)]
