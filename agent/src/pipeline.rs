@@ -108,7 +108,7 @@ impl Pipeline {
         let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
         let status = capture.status();
         let (news, told_news) = mpsc::channel(NEWS_MAX);
-        let sources = Sources::spawn(&config.enrich, &news);
+        let sources = Sources::spawn(config, &news, settled(status.clone()));
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {
@@ -116,6 +116,7 @@ impl Pipeline {
             correlator: Correlator::new(correlate::Limits::default()),
             enricher: Enricher::new(config.enrich.clone()),
             recorder: Recorder::new(&config.record),
+            sources,
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
             identity: enrich::Counts::default(),
@@ -125,7 +126,6 @@ impl Pipeline {
             capture,
             observed: seen,
             news: told_news,
-            _sources: sources,
             questions,
             stopping,
         }));
@@ -195,6 +195,7 @@ struct Worker {
     correlator: Correlator,
     enricher: Enricher,
     recorder: Recorder,
+    sources: Sources,
     /// `None` keeps spans on the node.
     outbound: Option<Queue>,
     /// What of the correlator's and the enricher's counts is in the metrics already.
@@ -209,7 +210,6 @@ struct Inputs {
     capture: Capture,
     observed: mpsc::Receiver<Event>,
     news: mpsc::Receiver<News>,
-    _sources: Sources,
     questions: mpsc::Receiver<Query>,
     stopping: oneshot::Receiver<()>,
 }
@@ -233,6 +233,7 @@ impl Worker {
                 Some(news) = inputs.news.recv() => {
                     self.enricher.news(&news);
                     self.pass_on_late_owners();
+                    self.count();
                 }
                 Some(query) = inputs.questions.recv() => self.answer(query),
                 _ = &mut inputs.stopping, if !stopped => {
@@ -259,6 +260,7 @@ impl Worker {
             }
         }
         self.pass_on_late_owners();
+        self.pass_on_questions();
     }
 
     fn batch(&mut self, mut batch: Batch, reservation: Reservation, capture: &Capture) {
@@ -285,6 +287,14 @@ impl Worker {
         }
     }
 
+    fn pass_on_questions(&mut self) {
+        for question in self.enricher.take_questions() {
+            if !self.sources.ask(question) {
+                self.metrics.identity(IdentityResult::NotAsked, 1);
+            }
+        }
+    }
+
     /// Brings the metrics up to what correlator and enricher have counted.
     fn count(&mut self) {
         let joins = self.correlator.counts();
@@ -300,6 +310,7 @@ impl Worker {
             self.metrics.identity(*result, identity.of(*result) - self.identity.of(*result));
         }
         self.identity = identity;
+        self.metrics.pods_known(identity.pods_held);
     }
 
     /// Whoever asked may have gone away meanwhile.
@@ -355,6 +366,12 @@ fn told(mut status: watch::Receiver<capture::Status>) -> watch::Receiver<Capture
         sender.closed().await; // capture has ended; its last status stays
     });
     told
+}
+
+/// Waits until the probes are attached or will not be.
+async fn settled(mut status: watch::Receiver<capture::Status>) {
+    // An error means that capture has ended: it will not attach any more.
+    let _ = status.wait_for(|status| *status != capture::Status::Starting).await;
 }
 
 fn capture_status(status: &capture::Status) -> CaptureStatus {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{CaptureMode, ShimService, WatchedSocket};
+use super::{CaptureMode, RuntimeSource, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -21,6 +21,7 @@ pub(super) trait Codec<T> {
 pub(super) struct Address;
 pub(super) struct Text;
 pub(super) struct File;
+pub(super) struct UnixSocket;
 pub(super) struct Flag;
 pub(super) struct Count;
 pub(super) struct Bytes;
@@ -28,6 +29,7 @@ pub(super) struct Time;
 pub(super) struct Pairs;
 pub(super) struct Mode;
 pub(super) struct Shim;
+pub(super) struct Asking;
 pub(super) struct Sockets;
 /// A value that may be `null`.
 pub(super) struct Optional<C>(std::marker::PhantomData<C>);
@@ -71,6 +73,18 @@ impl Codec<PathBuf> for File {
 
     fn write(value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
+    }
+}
+
+/// As kubelet's configuration spells it, `unix:///run/x.sock`, or as a path.
+impl Codec<PathBuf> for UnixSocket {
+    fn read(value: &Value) -> Result<PathBuf, String> {
+        let text = text(value)?;
+        File::read(&Value::from(text.strip_prefix("unix://").unwrap_or(&text)))
+    }
+
+    fn write(value: &PathBuf) -> String {
+        File::write(value)
     }
 }
 
@@ -181,9 +195,7 @@ const MODES: [(&str, CaptureMode); 5] = [
 
 impl Codec<CaptureMode> for Mode {
     fn read(value: &Value) -> Result<CaptureMode, String> {
-        // YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
-        let off = Value::from("off");
-        choice(if value.as_bool() == Some(false) { &off } else { value }, &MODES)
+        choice(&unquoted_off(value), &MODES)
     }
 
     fn write(value: &CaptureMode) -> String {
@@ -201,6 +213,23 @@ impl Codec<ShimService> for Shim {
     fn write(value: &ShimService) -> String {
         name_of(*value, &SHIM_SERVICES)
     }
+}
+
+const RUNTIME_SOURCES: [(&str, RuntimeSource); 2] = [("auto", RuntimeSource::Auto), ("off", RuntimeSource::Off)];
+
+impl Codec<RuntimeSource> for Asking {
+    fn read(value: &Value) -> Result<RuntimeSource, String> {
+        choice(&unquoted_off(value), &RUNTIME_SOURCES)
+    }
+
+    fn write(value: &RuntimeSource) -> String {
+        name_of(*value, &RUNTIME_SOURCES)
+    }
+}
+
+/// YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
+fn unquoted_off(value: &Value) -> Value {
+    if value.as_bool() == Some(false) { Value::from("off") } else { value.clone() }
 }
 
 fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {

@@ -3,7 +3,9 @@
 use serde_yaml::Value;
 
 use super::Config;
-use super::codec::{Address, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Shim, Sockets, Text, Time};
+use super::codec::{
+    Address, Asking, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Shim, Sockets, Text, Time, UnixSocket,
+};
 
 /// A top-level section of the file.
 pub(super) struct Section {
@@ -63,6 +65,8 @@ sections! {
         cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
         resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
         shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
+        runtime as Asking: "auto asks the container runtime, read-only, for the pods that are older than the agent and for container names that nothing else told; off never asks.",
+        runtime_endpoint as Optional<UnixSocket>: "The runtime to ask, such as unix:///run/containerd/containerd.sock. null takes the first cri socket of capture.sockets that answers.",
     }
     export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
         endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",

@@ -91,6 +91,17 @@ pub struct Enrich {
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
     pub shim_service: ShimService,
+    pub runtime: RuntimeSource,
+    /// The runtime's CRI socket; `None` takes the first of `capture.sockets` that answers.
+    pub runtime_endpoint: Option<PathBuf>,
+}
+
+/// Whether the runtime is asked for its pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuntimeSource {
+    #[default]
+    Auto,
+    Off,
 }
 
 /// What happens to the service names of containerd's shims, `containerd-shim-<sandbox id>`: one for each pod.

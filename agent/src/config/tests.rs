@@ -35,7 +35,7 @@ capture:
   ring_bytes: 2097152
   dump_events: /tmp/events
 correlate: {hold: 1s}
-enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse}
+enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse, runtime: off, runtime_endpoint: "unix:///run/c.sock"}
 export:
   endpoint: http://up:1
   headers: {authorization: Bearer x, n: 1}
@@ -71,6 +71,8 @@ log: {level: "warn,spanlet=debug", json: true}
             cluster_name: Some("c".to_owned()),
             resource_attributes: pairs(&[("a", "b")]),
             shim_service: ShimService::Collapse,
+            runtime: RuntimeSource::Off,
+            runtime_endpoint: Some("/run/c.sock".into()),
         },
         export: Export {
             endpoint: Some("http://up:1".to_owned()),

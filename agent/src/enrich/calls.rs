@@ -6,6 +6,8 @@ use super::store::{Identity, TraceEvidence};
 use super::{Enricher, LateOwner};
 use crate::call::{Call, CallEvent, SocketKind, Subject};
 
+const REMOVE_CONTAINER: &str = "runtime.v1.RuntimeService/RemoveContainer";
+
 impl Enricher {
     /// Sets the call's owner and learns from the call. To be called before the call goes to any other stage.
     pub fn call(&mut self, event: &mut CallEvent) {
@@ -33,17 +35,32 @@ impl Enricher {
         if is_finished && call.status.is_some_and(|status| status.code == 0) {
             match (call.method.as_deref(), &call.subject) {
                 (Some("runtime.v1.RuntimeService/RemovePodSandbox"), Subject::SandboxId(id))
-                | (Some("runtime.v1.RuntimeService/RemoveContainer"), Subject::ContainerId(id)) => {
+                | (Some(REMOVE_CONTAINER), Subject::ContainerId(id)) => {
                     self.store.removed(id, call.ended_ns);
                 }
                 _ => {}
             }
         }
+        self.ask_name(call, is_finished);
         own.or_else(|| {
             let identity = self.trace_identity(&call.traceparent?.trace_id)?;
             self.adopt(call, &identity);
             Some(identity)
         })
+    }
+
+    /// Asks for a container that nothing has named: at once, so that its first spans carry the name. One that is being
+    /// removed cannot be asked for any more.
+    fn ask_name(&mut self, call: &Call, is_finished: bool) {
+        let id = match (&call.subject, &call.response_id) {
+            (Subject::SandboxId(_), Some(created)) if is_finished => created,
+            (Subject::ContainerId(id), _) if call.method.as_deref() != Some(REMOVE_CONTAINER) => id,
+            _ => return,
+        };
+        let known = self.store.find(id).and_then(|identity| identity.container);
+        if known.is_none_or(|container| container.name.is_empty()) {
+            self.questions.container(id);
+        }
     }
 
     /// Whose the sandbox or container is that the call names; learns the id that the response tells. A call of the node's,

@@ -17,6 +17,7 @@ mod execs;
 mod logs;
 mod names;
 mod pending;
+mod questions;
 mod source;
 pub mod sources;
 mod spans;
@@ -24,10 +25,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
+pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, Source};
 pub use self::store::StoreCounts;
 
 use self::pending::Pending;
+use self::questions::Questions;
 use self::store::{Identity, SpanOwners, Store};
 use crate::config;
 use crate::observe::IdentityResult;
@@ -62,6 +64,7 @@ pub struct Enricher {
     store: Store,
     span_owners: SpanOwners,
     pending: Pending,
+    questions: Questions,
     late: Vec<LateOwner>,
     spans_owned: u64,
 }
@@ -73,6 +76,7 @@ impl Enricher {
             store: Store::default(),
             span_owners: SpanOwners::default(),
             pending: Pending::default(),
+            questions: Questions::default(),
             late: Vec::new(),
             spans_owned: 0,
         }
@@ -130,6 +134,11 @@ impl Enricher {
         std::mem::take(&mut self.late)
     }
 
+    /// What is worth asking; each is told once.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.questions.take()
+    }
+
     /// What has been counted so far.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -154,6 +163,7 @@ impl Counts {
             IdentityResult::IdEvicted => self.store.ids_evicted,
             IdentityResult::TraceEvicted => self.store.traces_evicted,
             IdentityResult::PendingDropped => self.pending_dropped,
+            IdentityResult::NotAsked => 0, // counted by who passes questions on
         }
     }
 }

@@ -59,6 +59,13 @@ pub struct News {
     pub facts: Vec<OwnedFact>,
 }
 
+/// What the enricher would like to be told by a source that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// What a container is called, and whose it is.
+    Container { id: String },
+}
+
 /// A [`Fact`] that owns its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnedFact {

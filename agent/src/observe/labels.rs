@@ -134,6 +134,8 @@ labels! {
         TraceEvicted = "trace_evicted",
         /// A plugin's call waited for its pod and was given up because too many did.
         PendingDropped = "pending_dropped",
+        /// A source that can be asked was not, because too many questions waited.
+        NotAsked = "not_asked",
     }
 }
 

@@ -42,6 +42,7 @@ struct Shared {
     joins: Counters<JoinResult>,
     forgotten: Counters<ForgetReason>,
     identity: Counters<IdentityResult>,
+    pods_known: Gauge,
     calls: CallMetrics,
     events: EventLedger,
 }
@@ -69,6 +70,8 @@ impl Metrics {
         let forgotten = Counters::register(&mut registry, "calls_forgotten", "Calls not kept for their spans");
         let help = "Spans and facts of which it was asked whose they are";
         let identity = Counters::register(&mut registry, "identity", help);
+        let pods_known = Gauge::default();
+        registry.register("pods_known", "Pods in the store of identity", pods_known.clone());
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
         let shared = Shared {
@@ -85,6 +88,7 @@ impl Metrics {
             joins,
             forgotten,
             identity,
+            pods_known,
             calls,
             events,
         };
@@ -126,6 +130,10 @@ impl Metrics {
 
     pub fn identity(&self, result: IdentityResult, count: u64) {
         self.shared.identity.add(result, count);
+    }
+
+    pub fn pods_known(&self, pods: usize) {
+        self.shared.pods_known.set(as_gauge(pods as u64));
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -257,6 +265,7 @@ mod tests {
             metrics.identity(*result, 1);
         }
         metrics.exported(9);
+        metrics.pods_known(3);
         let text = metrics.render();
         for line in [
             "spanlet_spans_received_total{source=\"grpc\"} 1",
@@ -270,6 +279,7 @@ mod tests {
             "spanlet_joins_total{result=\"joined_client\"} 1",
             "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
             "spanlet_identity_total{result=\"owned\"} 1",
+            "spanlet_pods_known 3",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

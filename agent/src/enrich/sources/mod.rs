@@ -1,21 +1,53 @@
 //! Sources of identity that are asked or watched, each in a task of its own: what they tell goes over one bounded queue to
 //! the enricher. Losing one of them lowers what is known, never what is forwarded.
 
+mod grpc;
+mod runtime;
+mod socket_file;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::News;
-use crate::config;
+use self::runtime::Runtime;
+use super::{News, Question};
+use crate::config::Config;
+
+/// Questions to one source that wait. What finds it full is not asked: a burst of this many is answered late as it is.
+const QUESTIONS_MAX: usize = 64;
 
 /// The running sources. Dropping it stops them.
 #[derive(Debug)]
 pub struct Sources {
     _tasks: JoinSet<()>,
+    /// `None` if the runtime is not to be asked.
+    runtime: Option<mpsc::Sender<String>>,
 }
 
 impl Sources {
-    /// Starts the sources that `config` asks for; they tell `news` and wait while it is full.
-    pub fn spawn(_config: &config::Enrich, _news: &mpsc::Sender<News>) -> Self {
-        Self { _tasks: JoinSet::new() }
+    /// Starts the sources that `config` asks for; they tell `news` and wait while it is full. Those that call a watched
+    /// socket begin when `probes_settled` is over.
+    pub fn spawn(
+        config: &Config,
+        news: &mpsc::Sender<News>,
+        probes_settled: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let (runtime, questions) = mpsc::channel(QUESTIONS_MAX);
+        let source = Runtime::new(config, news.clone(), questions);
+        let runtime = source.is_some().then_some(runtime);
+        if let Some(source) = source {
+            tasks.spawn(async move {
+                probes_settled.await;
+                source.run().await;
+            });
+        }
+        Self { _tasks: tasks, runtime }
+    }
+
+    /// Asks whoever can tell; the answer comes as news. False if it was not asked because too much waits.
+    pub fn ask(&self, question: Question) -> bool {
+        match question {
+            Question::Container { id } => self.runtime.as_ref().is_none_or(|runtime| runtime.try_send(id).is_ok()),
+        }
     }
 }
