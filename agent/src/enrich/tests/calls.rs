@@ -238,3 +238,40 @@ fn a_process_of_nobody_knows_has_no_owner() {
     assert_eq!(owner_of_process(&mut node, &["runc", "--version"], &[]), None);
     assert_eq!(owner_of_process(&mut node, &["runc", "start", &id("web", "container")], &["CNI_ARGS=x"]), None);
 }
+
+// === questions ===
+
+fn asked(node: &mut Node) -> Vec<String> {
+    let ids = node.enricher.take_questions().into_iter().map(|question| match question {
+        Question::Container { id } => id,
+    });
+    ids.collect()
+}
+
+#[test]
+fn a_container_that_nothing_has_named_is_asked_for_once() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    assert_eq!(asked(&mut node), [id("web", "container")]);
+    node.cri(2, "RuntimeService/ContainerStatus", container("web"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+
+    let uid = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("web", "container"), name: "app", pod }, Source::Runtime);
+    let owner = node.cri(3, "RuntimeService/ExecSync", container("web"), None).owner.unwrap();
+    assert_eq!((owner.container.unwrap().name.as_str(), owner.source), ("app", "wire"));
+}
+
+#[test]
+fn a_container_is_asked_for_unless_it_is_named_or_being_removed() {
+    let mut node = Node::new();
+    let uid = uid("old");
+    let pod = PodName { namespace: "default", name: "old", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("old", "container"), name: "app", pod }, Source::Runtime);
+    node.cri(1, "RuntimeService/StartContainer", container("old"), None);
+    node.cri(2, "RuntimeService/RemoveContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+    node.cri(3, "RuntimeService/StopContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [id("other", "container")]);
+}
