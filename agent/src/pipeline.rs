@@ -1,17 +1,18 @@
 //! Wires the stages: the only module that knows them all.
 //!
 //! ```text
-//!  receive ─[queue]─► worker: correlate ─► enrich ─► record ─[budget]─► export ─► upstream
-//!                       ▲  ▲                            ▲
-//!  capture ─[queue]─────┘  └──── queries ── admin ──────┘ (answers)
+//!  receive ─[queue]─► worker: correlate ─► enrich ─► synthesize, record ─[budget]─► export ─► upstream
+//!                       ▲  ▲                                       ▲
+//!  capture ─[queue]─────┘  └──── queries ── admin ─────────────────┘ (answers)
 //! ```
 //!
-//! One task, the worker, owns correlator, enricher and recorder, so none of them is locked. It waits for nothing but its
+//! One task, the worker, owns correlator, enricher, synthesizer and recorder, so none of them is locked. It waits for nothing but its
 //! queues. Stopping goes the way of the spans: listeners, queue, export.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -27,10 +28,12 @@ use crate::enrich::{self, Enricher, News};
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{
-    self, Admin, CallSample, FilterRule, ForgetReason, IdentityResult, JoinResult, Label as _, Metrics, Query,
+    self, Admin, CallSample, DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label as _, Metrics,
+    Query,
 };
 use crate::receive::{Intake, Received, Receiver};
 use crate::record::Recorder;
+use crate::synthesize::{self, Synthesizer};
 
 /// Requests between receive and the worker. Their bytes are bounded by the budget; this bounds how far the worker can
 /// fall behind in work.
@@ -42,6 +45,9 @@ const OBSERVED_MAX: usize = 4096;
 
 /// Lists and changes from the runtime and the API that wait for the worker; their sources wait when it is full.
 const NEWS_MAX: usize = 64;
+
+/// How often it is looked whether spans of ours have waited long enough.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
 const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
@@ -115,6 +121,7 @@ impl Pipeline {
             metrics: metrics.clone(),
             correlator: Correlator::new(correlate::Limits::default()),
             enricher: Enricher::new(config.enrich.clone()),
+            synthesizer: Synthesizer::new(config, &synthesize::boot_id()),
             recorder: Recorder::new(&config.record),
             sources,
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
@@ -194,6 +201,7 @@ struct Worker {
     metrics: Metrics,
     correlator: Correlator,
     enricher: Enricher,
+    synthesizer: Synthesizer,
     recorder: Recorder,
     sources: Sources,
     /// `None` keeps spans on the node.
@@ -220,6 +228,7 @@ impl Worker {
     /// Runs until it is stopped and the queue of requests is empty.
     async fn run(mut self, mut inputs: Inputs) {
         let mut stopped = false;
+        let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 next = inputs.received.recv() => match next {
@@ -227,7 +236,7 @@ impl Worker {
                         inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
                         self.batch(batch, reservation, &inputs.capture);
                     }
-                    None => return,
+                    None => break,
                 },
                 Some(observed) = inputs.observed.recv() => self.observed(observed),
                 Some(news) = inputs.news.recv() => {
@@ -235,13 +244,17 @@ impl Worker {
                     self.pass_on_late_owners();
                     self.count();
                 }
+                _ = tick.tick(), if self.synthesizer.is_waiting() => self.synthesizer.tick(now_ns()),
                 Some(query) = inputs.questions.recv() => self.answer(query),
                 _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;
                     inputs.received.close();
                 }
             }
+            self.send_made();
         }
+        self.synthesizer.tick(u64::MAX); // nothing waits any longer
+        self.send_made();
     }
 
     fn observed(&mut self, observed: Event) {
@@ -249,6 +262,7 @@ impl Worker {
             Event::Call(mut event) => {
                 self.enricher.call(&mut event);
                 self.correlator.observe(&event);
+                self.synthesizer.call(&event);
                 self.recorder.call(&event);
                 if let CallEvent::Finished(call) = &event {
                     self.metrics.call(&sample(call));
@@ -256,6 +270,7 @@ impl Worker {
             }
             Event::Exec(mut exec) => {
                 self.enricher.exec(&mut exec);
+                self.synthesizer.exec(&exec);
                 self.recorder.exec(&exec);
             }
         }
@@ -270,19 +285,44 @@ impl Worker {
         self.enricher.batch(&mut batch);
         self.count();
         self.pass_on_late_owners();
+        self.synthesizer.batch(&batch);
         self.recorder.batch(&batch);
+        if self.outbound.is_some() {
+            let encoded = batch.request.encode(&batch.additions);
+            drop(batch); // before a large request is copied into parts
+            self.send(encoded, reservation);
+        } else {
+            self.metrics.filtered(FilterRule::Local, reservation.spans());
+        }
+    }
+
+    /// Sends the spans that the agent has made itself; they take their share of the budget as all others do.
+    fn send_made(&mut self) {
+        let Some(made) = self.synthesizer.take() else { return };
+        let spans = made.counts.iter().map(|(_, count)| count).sum();
+        let reservation = self.metrics.budget().reserve(made.request.len()).ok().map(|mut reservation| {
+            reservation.hold_spans(spans);
+            reservation
+        });
+        for (kind, count) in made.counts {
+            self.metrics.synthesized(kind, count);
+        }
+        match reservation {
+            Some(reservation) => self.send(made.request, reservation),
+            None => self.metrics.dropped(DropReason::NoRoom, spans),
+        }
+    }
+
+    fn send(&self, encoded: Bytes, reservation: Reservation) {
         match &self.outbound {
-            Some(queue) => {
-                let encoded = batch.request.encode(&batch.additions);
-                drop(batch); // before a large request is copied into parts
-                queue.push_request(encoded, reservation, &self.metrics);
-            }
+            Some(queue) => queue.push_request(encoded, reservation, &self.metrics),
             None => self.metrics.filtered(FilterRule::Local, reservation.spans()),
         }
     }
 
     fn pass_on_late_owners(&mut self) {
         for late in self.enricher.take_late_owners() {
+            self.synthesizer.late_owner(late.connection, late.stream, &late.owner);
             self.recorder.late_owner(late.connection, late.stream, &late.owner);
         }
     }
@@ -329,7 +369,6 @@ impl Worker {
 
 /// A finished call in the terms of its metrics.
 fn sample(call: &Call) -> CallSample<'_> {
-    const SAMPLED: u8 = 1;
     let points = &call.points;
     let phases_ns =
         [points.request_wait_ns(), points.handling_ns(), points.response_send_ns(), points.response_wait_ns()];
@@ -341,7 +380,7 @@ fn sample(call: &Call) -> CallSample<'_> {
         duration_ns: call.ended_ns.saturating_sub(call.started_ns),
         phases_ns,
         // Only a sampled trace can be looked up.
-        trace_id: call.traceparent.filter(|parent| parent.flags & SAMPLED != 0).map(|parent| parent.trace_id),
+        trace_id: call.traceparent.filter(|parent| parent.is_sampled()).map(|parent| parent.trace_id),
     }
 }
 

@@ -57,8 +57,12 @@ sections! {
         ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
         dump_events as Optional<File>: "For tests: a file to write every kernel event to, as it came.",
     }
-    correlate: "How spans and calls are joined." {
+    correlate: "How spans and calls are joined, and which spans are made of what no span tells." {
         hold as Time: "How long spans may wait for their pod to become known. Only without probes; with them nothing waits.",
+        slow_call as Time: "A sampled CRI call that takes at least this long gets its phases as spans.",
+        phase_spans as Flag: "Spans of the phases of slow calls: request wait, handling, response send, response wait.",
+        plugin_spans as Flag: "Spans of calls to CSI, DRA and device plugins for a pod, of which kubelet makes none.",
+        exec_spans as Flag: "Spans of the runtime's processes (runc, CNI plugins) below the call that started them.",
     }
     enrich: "What is added to spans." {
         node_name as Optional<Text>: "k8s.node.name on every resource that lacks it.",

@@ -82,6 +82,11 @@ pub struct Capture {
 pub struct Correlate {
     /// How long spans may be held for their pod to become known; only without probes.
     pub hold: Duration,
+    /// A sampled call that takes at least this long gets spans of its phases.
+    pub slow_call: Duration,
+    pub phase_spans: bool,
+    pub plugin_spans: bool,
+    pub exec_spans: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -233,7 +238,13 @@ fn default_sockets() -> Vec<WatchedSocket> {
 
 impl Default for Correlate {
     fn default() -> Self {
-        Self { hold: Duration::ZERO }
+        Self {
+            hold: Duration::ZERO,
+            slow_call: Duration::from_secs(1), // where a person begins to wait
+            phase_spans: true,
+            plugin_spans: true,
+            exec_spans: true,
+        }
     }
 }
 

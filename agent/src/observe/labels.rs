@@ -70,6 +70,8 @@ labels! {
         TooLarge = "too_large",
         /// Still queued when the drain deadline passed.
         Shutdown = "shutdown",
+        /// Made by the agent itself when the memory budget had no room.
+        NoRoom = "no_room",
     }
 }
 

@@ -30,7 +30,12 @@ fn config(socket: &Path, more: &str) -> Config {
 }
 
 fn metadata(name: &str) -> PodSandboxMetadata {
-    PodSandboxMetadata { name: name.to_owned(), uid: format!("uid-{name}"), namespace: "default".to_owned(), attempt: 0 }
+    PodSandboxMetadata {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        namespace: "default".to_owned(),
+        attempt: 0,
+    }
 }
 
 fn pod(name: &str) -> OwnedPodName {
@@ -51,8 +56,7 @@ fn lists(answers: &Answers, name: &str) {
 
 fn listed(name: &str) -> News {
     let sandbox = OwnedFact::Sandbox { id: format!("sandbox-{name}"), pod: pod(name) };
-    let container =
-        OwnedFact::Container { id: format!("container-{name}"), name: "app".to_owned(), pod: pod(name) };
+    let container = OwnedFact::Container { id: format!("container-{name}"), name: "app".to_owned(), pod: pod(name) };
     News { source: Source::Runtime, facts: vec![sandbox, container] }
 }
 

@@ -94,7 +94,11 @@ fn every_call_names(pod: &RunningPod, calls: &[CallEntry]) {
     }
     for call in calls.iter().filter(is_its) {
         let told = call.pod.as_ref().map(|pod| (pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()));
-        assert_eq!(told, Some((pod.spec.namespace.as_str(), pod.spec.name.as_str(), pod.spec.uid.as_str())), "{call:?}");
+        assert_eq!(
+            told,
+            Some((pod.spec.namespace.as_str(), pod.spec.name.as_str(), pod.spec.uid.as_str())),
+            "{call:?}"
+        );
     }
 }
 

@@ -59,8 +59,7 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let mut client =
-            tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let mut client = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut request = tonic::Request::new(request);
         request.set_timeout(DEADLINE); // the server may stop as well

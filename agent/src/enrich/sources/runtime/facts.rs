@@ -57,11 +57,8 @@ mod tests {
         let sandboxes = vec![sandbox("s1", "web"), sandbox("s2", "api"), PodSandbox::default()];
         let containers = vec![container("c1", "s1"), container("c2", "s2"), container("c3", "unknown")];
         let facts = of_lists(sandboxes, containers);
-        let contained = |id: &str, name: &str| OwnedFact::Container {
-            id: id.to_owned(),
-            name: "app".to_owned(),
-            pod: pod(name),
-        };
+        let contained =
+            |id: &str, name: &str| OwnedFact::Container { id: id.to_owned(), name: "app".to_owned(), pod: pod(name) };
         assert_eq!(facts.len(), 4, "{facts:?}");
         for (id, name) in [("s1", "web"), ("s2", "api")] {
             assert!(facts[..2].contains(&OwnedFact::Sandbox { id: id.to_owned(), pod: pod(name) }), "{facts:?}");

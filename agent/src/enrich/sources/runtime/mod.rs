@@ -58,11 +58,7 @@ struct Answering {
 
 impl Runtime {
     /// `None` if the configuration does not want it, or names no socket of a runtime.
-    pub(super) fn new(
-        config: &Config,
-        news: mpsc::Sender<News>,
-        questions: mpsc::Receiver<String>,
-    ) -> Option<Self> {
+    pub(super) fn new(config: &Config, news: mpsc::Sender<News>, questions: mpsc::Receiver<String>) -> Option<Self> {
         let paths = match config.enrich.runtime {
             RuntimeSource::Off => Vec::new(),
             RuntimeSource::Auto => paths(config),
@@ -91,7 +87,9 @@ impl Runtime {
                         self.news.send(News { source: Source::Runtime, facts }).await.ok()?;
                         return Some(Answering { path: path.clone(), file });
                     }
-                    Err(error) => tracing::debug!(socket = %path.display(), %error, "the runtime does not tell its pods"),
+                    Err(error) => {
+                        tracing::debug!(socket = %path.display(), %error, "the runtime does not tell its pods")
+                    }
                 }
             }
             tokio::time::sleep(pause).await;
@@ -149,7 +147,6 @@ async fn list(path: &Path) -> Result<Vec<OwnedFact>, CallError> {
 async fn status(answering: &Answering, container: &str) -> Result<Vec<OwnedFact>, CallError> {
     let client = Client::connect(&answering.path).await?;
     let request = ContainerStatusRequest { container_id: container.to_owned() };
-    let answer: ContainerStatusResponse =
-        client.call("/runtime.v1.RuntimeService/ContainerStatus", request).await?;
+    let answer: ContainerStatusResponse = client.call("/runtime.v1.RuntimeService/ContainerStatus", request).await?;
     Ok(answer.status.and_then(facts::of_status).into_iter().collect())
 }
