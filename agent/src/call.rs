@@ -102,6 +102,8 @@ pub enum Subject {
     Volume { id: String, paths: Vec<String> },
     /// DRA calls: the claims to prepare.
     Claims(Vec<Claim>),
+    /// Device plugin calls that give devices to a container: the first device's id.
+    Device(String),
 }
 
 /// A DRA claim as the request names it.

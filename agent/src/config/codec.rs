@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{CaptureMode, RuntimeSource, ShimService, WatchedSocket};
+use super::{CaptureMode, Ask, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -215,15 +215,15 @@ impl Codec<ShimService> for Shim {
     }
 }
 
-const RUNTIME_SOURCES: [(&str, RuntimeSource); 2] = [("auto", RuntimeSource::Auto), ("off", RuntimeSource::Off)];
+const ASKS: [(&str, Ask); 2] = [("auto", Ask::Auto), ("off", Ask::Off)];
 
-impl Codec<RuntimeSource> for Asking {
-    fn read(value: &Value) -> Result<RuntimeSource, String> {
-        choice(&unquoted_off(value), &RUNTIME_SOURCES)
+impl Codec<Ask> for Asking {
+    fn read(value: &Value) -> Result<Ask, String> {
+        choice(&unquoted_off(value), &ASKS)
     }
 
-    fn write(value: &RuntimeSource) -> String {
-        name_of(*value, &RUNTIME_SOURCES)
+    fn write(value: &Ask) -> String {
+        name_of(*value, &ASKS)
     }
 }
 

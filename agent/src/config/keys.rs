@@ -71,6 +71,7 @@ sections! {
         shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
         runtime as Asking: "auto asks the container runtime, read-only, for the pods that are older than the agent and for container names that nothing else told; off never asks.",
         runtime_endpoint as Optional<UnixSocket>: "The runtime to ask, such as unix:///run/containerd/containerd.sock. null takes the first cri socket of capture.sockets that answers.",
+        pod_resources as Asking: "auto asks kubelet, over the pod-resources socket of capture.sockets, which pod a device or claim is for after a plugin's call; off never asks.",
     }
     export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
         endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",

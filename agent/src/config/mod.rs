@@ -96,14 +96,16 @@ pub struct Enrich {
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
     pub shim_service: ShimService,
-    pub runtime: RuntimeSource,
+    pub runtime: Ask,
     /// The runtime's CRI socket; `None` takes the first of `capture.sockets` that answers.
     pub runtime_endpoint: Option<PathBuf>,
+    /// Whether kubelet is asked whose devices and claims are.
+    pub pod_resources: Ask,
 }
 
-/// Whether the runtime is asked for its pods.
+/// Whether a source of identity is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RuntimeSource {
+pub enum Ask {
     #[default]
     Auto,
     Off,

@@ -35,7 +35,7 @@ capture:
   ring_bytes: 2097152
   dump_events: /tmp/events
 correlate: {hold: 1s, slow_call: 250ms, phase_spans: false, plugin_spans: false, exec_spans: false}
-enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse, runtime: off, runtime_endpoint: "unix:///run/c.sock"}
+enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse, runtime: off, runtime_endpoint: "unix:///run/c.sock", pod_resources: off}
 export:
   endpoint: http://up:1
   headers: {authorization: Bearer x, n: 1}
@@ -77,8 +77,9 @@ log: {level: "warn,spanlet=debug", json: true}
             cluster_name: Some("c".to_owned()),
             resource_attributes: pairs(&[("a", "b")]),
             shim_service: ShimService::Collapse,
-            runtime: RuntimeSource::Off,
+            runtime: Ask::Off,
             runtime_endpoint: Some("/run/c.sock".into()),
+            pod_resources: Ask::Off,
         },
         export: Export {
             endpoint: Some("http://up:1".to_owned()),

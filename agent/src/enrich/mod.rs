@@ -17,6 +17,7 @@ mod execs;
 mod logs;
 mod names;
 mod pending;
+mod plugins;
 mod questions;
 mod source;
 pub mod sources;
@@ -30,7 +31,8 @@ pub use self::store::StoreCounts;
 
 use self::pending::Pending;
 use self::questions::Questions;
-use self::store::{Identity, SpanOwners, Store};
+use self::plugins::claim_key;
+use self::store::{SpanOwners, Store, Thing};
 use crate::config;
 use crate::observe::IdentityResult;
 use crate::pod::Owner;
@@ -91,30 +93,24 @@ impl Enricher {
     pub fn learn(&mut self, fact: &Fact<'_>, source: Source) {
         match *fact {
             Fact::Pod(name) => {
-                self.store.claim_pod(&name, source);
+                self.claim_pod(&name, source);
             }
             Fact::Sandbox { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_sandbox(id, pod, source);
                 }
             }
             Fact::Container { id, name, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_container(id, name, pod, source);
                 }
             }
-            Fact::Volume { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_volume(id, pod);
-                    self.settle(id, &Identity { pod, container: None, source: Source::Volume });
-                }
+            Fact::Volume { id, pod } => self.assign(Thing::Volume, id, &pod, source),
+            Fact::Claim { uid, pod } => self.assign(Thing::Claim, uid, &pod, source),
+            Fact::ClaimName { namespace, name, pod } => {
+                self.assign(Thing::ClaimName, &claim_key(namespace, name), &pod, source);
             }
-            Fact::Claim { uid, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_dra(uid, pod);
-                    self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
-                }
-            }
+            Fact::Device { id, pod } => self.assign(Thing::Device, id, &pod, source),
             Fact::Attributes { pod_uid, attributes } => self.store.set_attributes(pod_uid, attributes),
             Fact::Gone { pod_uid, at_unix_nano } => {
                 if let Some(pod) = self.store.by_uid(pod_uid) {

@@ -2,12 +2,15 @@
 //! the enricher. Losing one of them lowers what is known, never what is forwarded.
 
 mod grpc;
+mod pod_resources;
 mod runtime;
 mod socket_file;
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::pod_resources::Kubelet;
 use self::runtime::Runtime;
 use super::{News, Question};
 use crate::config::Config;
@@ -21,6 +24,8 @@ pub struct Sources {
     _tasks: JoinSet<()>,
     /// `None` if the runtime is not to be asked.
     runtime: Option<mpsc::Sender<String>>,
+    /// `None` if kubelet is not to be asked.
+    kubelet: Option<mpsc::Sender<Question>>,
 }
 
 impl Sources {
@@ -32,22 +37,27 @@ impl Sources {
         probes_settled: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let mut tasks = JoinSet::new();
+        let settled = probes_settled.shared();
         let (runtime, questions) = mpsc::channel(QUESTIONS_MAX);
-        let source = Runtime::new(config, news.clone(), questions);
-        let runtime = source.is_some().then_some(runtime);
-        if let Some(source) = source {
-            tasks.spawn(async move {
-                probes_settled.await;
-                source.run().await;
-            });
-        }
-        Self { _tasks: tasks, runtime }
+        let runtime = Runtime::new(config, news.clone(), questions).map(|source| {
+            tasks.spawn(settled.clone().then(|()| source.run()));
+            runtime
+        });
+        let (kubelet, questions) = mpsc::channel(QUESTIONS_MAX);
+        let kubelet = Kubelet::new(config, news.clone(), questions).map(|source| {
+            tasks.spawn(settled.then(|()| source.run()));
+            kubelet
+        });
+        Self { _tasks: tasks, runtime, kubelet }
     }
 
     /// Asks whoever can tell; the answer comes as news. False if it was not asked because too much waits.
     pub fn ask(&self, question: Question) -> bool {
         match question {
             Question::Container { id } => self.runtime.as_ref().is_none_or(|runtime| runtime.try_send(id).is_ok()),
+            Question::Device { .. } | Question::Claim { .. } => {
+                self.kubelet.as_ref().is_none_or(|kubelet| kubelet.try_send(question).is_ok())
+            }
         }
     }
 }

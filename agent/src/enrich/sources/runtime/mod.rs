@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use super::grpc::{CallError, Client};
 use super::socket_file::SocketFile;
 use crate::call::SocketKind;
-use crate::config::{Config, RuntimeSource};
+use crate::config::{Config, Ask};
 use crate::enrich::{News, OwnedFact, Source};
 
 /// Between two rounds of looking for a runtime that answers.
@@ -60,8 +60,8 @@ impl Runtime {
     /// `None` if the configuration does not want it, or names no socket of a runtime.
     pub(super) fn new(config: &Config, news: mpsc::Sender<News>, questions: mpsc::Receiver<String>) -> Option<Self> {
         let paths = match config.enrich.runtime {
-            RuntimeSource::Off => Vec::new(),
-            RuntimeSource::Auto => paths(config),
+            Ask::Off => Vec::new(),
+            Ask::Auto => paths(config),
         };
         (!paths.is_empty()).then_some(Self { paths, news, questions })
     }
