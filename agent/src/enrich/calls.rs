@@ -1,9 +1,9 @@
 //! Whose a call is: from what its request and response say, else from its trace.
 
+use super::Enricher;
 use super::names::Role;
 use super::source::{PodName, Source};
 use super::store::{Identity, TraceEvidence};
-use super::Enricher;
 use crate::call::{Call, CallEvent, SocketKind, Subject};
 
 const REMOVE_CONTAINER: &str = "runtime.v1.RuntimeService/RemoveContainer";

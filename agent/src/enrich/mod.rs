@@ -30,8 +30,8 @@ pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, S
 pub use self::store::StoreCounts;
 
 use self::pending::Pending;
-use self::questions::Questions;
 use self::plugins::claim_key;
+use self::questions::Questions;
 use self::store::{SpanOwners, Store, Thing};
 use crate::config;
 use crate::observe::IdentityResult;

@@ -237,10 +237,7 @@ fn a_claim_is_known_by_its_name_too() {
     };
     let first = prepare(&mut node);
     assert_eq!((&first.owner, asked(&mut node)), (&None, vec!["claim default/gpu".to_owned()]));
-    node.enricher.learn(
-        &Fact::ClaimName { namespace: "default", name: "gpu", pod: by_name("web") },
-        Source::Runtime,
-    );
+    node.enricher.learn(&Fact::ClaimName { namespace: "default", name: "gpu", pod: by_name("web") }, Source::Runtime);
     assert_eq!(late(&mut node), [(first.stream, "web".to_owned(), "claim")]);
     let web = uid("web");
     let pod = PodName { namespace: "default", name: "web", uid: &web };

@@ -64,7 +64,11 @@ mod tests {
 
     #[test]
     fn what_one_pod_has_is_told_and_wanted_no_longer() {
-        let pods = [pod("train", &["gpu-0", "gpu-1"], &["claim-a"]), pod("serve", &["gpu-2", "0"], &[]), pod("x", &["0"], &[])];
+        let pods = [
+            pod("train", &["gpu-0", "gpu-1"], &["claim-a"]),
+            pod("serve", &["gpu-2", "0"], &[]),
+            pod("x", &["0"], &[]),
+        ];
         let mut wanted =
             vec![device("gpu-1"), device("gpu-9"), device("0"), claim("ml", "claim-a"), claim("other", "claim-a")];
         let train = || OwnedPodName { namespace: "ml".to_owned(), name: "train".to_owned(), uid: String::new() };

@@ -43,11 +43,7 @@ pub(super) struct Kubelet {
 
 impl Kubelet {
     /// `None` if the configuration does not want it, or names no such socket.
-    pub(super) fn new(
-        config: &Config,
-        news: mpsc::Sender<News>,
-        questions: mpsc::Receiver<Question>,
-    ) -> Option<Self> {
+    pub(super) fn new(config: &Config, news: mpsc::Sender<News>, questions: mpsc::Receiver<Question>) -> Option<Self> {
         let paths = match config.enrich.pod_resources {
             Ask::Off => Vec::new(),
             Ask::Auto => paths(config),
@@ -82,7 +78,9 @@ impl Kubelet {
         for path in &self.paths {
             match list(path).await {
                 Ok(pods) => return pods,
-                Err(error) => tracing::debug!(socket = %path.display(), %error, "kubelet does not tell its pods' devices"),
+                Err(error) => {
+                    tracing::debug!(socket = %path.display(), %error, "kubelet does not tell its pods' devices")
+                }
             }
         }
         Vec::new()

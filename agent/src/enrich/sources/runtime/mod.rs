@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use super::grpc::{CallError, Client};
 use super::socket_file::SocketFile;
 use crate::call::SocketKind;
-use crate::config::{Config, Ask};
+use crate::config::{Ask, Config};
 use crate::enrich::{News, OwnedFact, Source};
 
 /// Between two rounds of looking for a runtime that answers.

@@ -2,24 +2,22 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 use spanlet::config::Config;
 use spanlet::enrich::sources::Sources;
 use spanlet::enrich::{News, OwnedFact, OwnedPodName, Question, Source};
+use spanlet_node::stand_in::{Answers, Server};
 use spanlet_proto::cri::{
     Container, ContainerMetadata, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
     ListContainersRequest, ListContainersResponse, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata,
 };
 use tokio::sync::mpsc;
 
-use crate::server::{Answers, Server};
+use crate::next;
 
 const LIST_SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 const STATUS: &str = "/runtime.v1.RuntimeService/ContainerStatus";
-/// How long anything here may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn config(socket: &Path, more: &str) -> Config {
     let text = format!(
@@ -60,10 +58,6 @@ fn listed(name: &str) -> News {
     News { source: Source::Runtime, facts: vec![sandbox, container] }
 }
 
-async fn next(news: &mut mpsc::Receiver<News>) -> News {
-    tokio::time::timeout(PATIENCE, news.recv()).await.expect("news in time").expect("a source that runs")
-}
-
 #[tokio::test]
 async fn a_runtime_is_listed_when_it_comes_and_again_when_it_has_started_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -73,13 +67,13 @@ async fn a_runtime_is_listed_when_it_comes_and_again_when_it_has_started_again()
     let answers = Answers::default();
     lists(&answers, "web");
     lists(&answers, "api");
-    let server = Server::listen(&socket, &answers); // later than the agent
+    let server = Server::listen(&socket, &answers).unwrap(); // later than the agent
     assert_eq!(next(&mut told).await, listed("web"));
     assert_eq!(server.asked::<ListContainersRequest>(LIST_CONTAINERS).len(), 1);
 
     drop(server);
     std::fs::remove_file(&socket).unwrap();
-    let _server = Server::listen(&socket, &answers);
+    let _server = Server::listen(&socket, &answers).unwrap();
     assert_eq!(next(&mut told).await, listed("api"));
 }
 
@@ -95,7 +89,7 @@ async fn a_container_is_asked_for_by_its_id() {
     let metadata = Some(ContainerMetadata { name: "sidecar".to_owned() });
     let status = ContainerStatus { id: "container-2".to_owned(), metadata, labels };
     answers.add(STATUS, &ContainerStatusResponse { status: Some(status) });
-    let server = Server::listen(&socket, &answers);
+    let server = Server::listen(&socket, &answers).unwrap();
     let (news, mut told) = mpsc::channel(4);
     let sources = Sources::spawn(&config(&socket, ""), &news, async {});
     next(&mut told).await;
@@ -113,7 +107,7 @@ async fn too_many_questions_are_refused_and_none_is_asked_before_the_probes_are_
     let socket = directory.path().join("cri.sock");
     let answers = Answers::default();
     lists(&answers, "web");
-    let server = Server::listen(&socket, &answers);
+    let server = Server::listen(&socket, &answers).unwrap();
     let (news, mut told) = mpsc::channel(4);
     let (settle, settled) = tokio::sync::oneshot::channel::<()>();
     let sources = Sources::spawn(&config(&socket, ""), &news, async { drop(settled.await) });

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -19,36 +20,39 @@ const NOT_FOUND: u8 = 5;
 const PREFIX_BYTES: usize = 5;
 
 /// Dropping it closes the socket and its connections.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     answers: Answers,
     task: JoinHandle<()>,
 }
 
 /// What is answered to each method, in turn; the last answer stays.
-#[derive(Clone, Default)]
-pub(crate) struct Answers {
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     by_method: HashMap<&'static str, Vec<Bytes>>,
     asked: Vec<(String, Bytes)>,
 }
 
 impl Server {
-    /// Listens at `path`, on which nothing may be.
-    pub(crate) fn listen(path: &Path, answers: &Answers) -> Self {
-        let listener = UnixListener::bind(path).unwrap();
-        let task = tokio::spawn(serve(listener, answers.clone()));
-        Self { answers: answers.clone(), task }
+    /// Listens at `path`.
+    ///
+    /// # Errors
+    /// When something is there already.
+    pub fn listen(path: &Path, answers: &Answers) -> io::Result<Self> {
+        let task = tokio::spawn(serve(UnixListener::bind(path)?, answers.clone()));
+        Ok(Self { answers: answers.clone(), task })
     }
 
-    /// The requests to this method so far.
-    pub(crate) fn asked<M: Message + Default>(&self, method: &str) -> Vec<M> {
-        let shared = self.answers.shared.lock().unwrap();
+    /// The requests to this method so far, as far as they can be understood.
+    pub fn asked<M: Message + Default>(&self, method: &str) -> Vec<M> {
+        let shared = self.answers.lock();
         let to_method = shared.asked.iter().filter(|(path, _)| path == method);
-        to_method.map(|(_, body)| M::decode(body.clone()).unwrap()).collect()
+        to_method.filter_map(|(_, body)| M::decode(body.clone()).ok()).collect()
     }
 }
 
@@ -60,13 +64,17 @@ impl Drop for Server {
 
 impl Answers {
     /// One more answer to `/package.Service/Method`.
-    pub(crate) fn add(&self, method: &'static str, answer: &impl Message) {
+    pub fn add(&self, method: &'static str, answer: &impl Message) {
         let answer = Bytes::from(answer.encode_to_vec());
-        self.shared.lock().unwrap().by_method.entry(method).or_default().push(answer);
+        self.lock().by_method.entry(method).or_default().push(answer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self, method: &str, request: Bytes) -> Option<Bytes> {
-        let mut shared = self.shared.lock().unwrap();
+        let mut shared = self.lock();
         shared.asked.push((method.to_owned(), request));
         let answers = shared.by_method.get_mut(method)?;
         if answers.len() > 1 { Some(answers.remove(0)) } else { answers.first().cloned() }
@@ -103,6 +111,7 @@ async fn answer(request: http::Request<Incoming>, answers: Answers) -> Result<ht
         None => drop(trailers.insert("grpc-status", u16::from(NOT_FOUND).into())),
     }
     frames.push(Ok(Frame::trailers(trailers)));
-    let response = http::Response::builder().header("content-type", "application/grpc");
-    Ok(response.body(StreamBody::new(futures_util::stream::iter(frames))).unwrap())
+    let mut response = http::Response::new(StreamBody::new(futures_util::stream::iter(frames)));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    Ok(response)
 }
