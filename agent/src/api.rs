@@ -137,6 +137,9 @@ pub struct CaptureStatus {
     pub mode: Option<String>,
     /// Why this mode, one sentence each.
     pub reasons: Vec<String>,
+    /// The kernel programs that are attached, and how many instructions the verifier went through for each; null where the
+    /// kernel does not tell (before 5.16).
+    pub programs: BTreeMap<String, Option<u32>>,
 }
 
 /// Every span's fate: `received + synthesized = exported + dropped + filtered + held`.

@@ -9,6 +9,7 @@
 //! One task, the worker, owns correlator, enricher, synthesizer and recorder, so none of them is locked. It waits for nothing but its
 //! queues. Stopping goes the way of the spans: listeners, queue, export.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -414,12 +415,22 @@ async fn settled(mut status: watch::Receiver<capture::Status>) {
 }
 
 fn capture_status(status: &capture::Status) -> CaptureStatus {
-    let (state, mode, reasons) = match status {
-        capture::Status::Starting => (CaptureState::Starting, None, Vec::new()),
-        capture::Status::Attached { mode, reasons } => (CaptureState::Attached, Some(*mode), reasons.clone()),
-        capture::Status::Off { reasons } => (CaptureState::Off, None, reasons.clone()),
+    let without = |state, reasons: &[String]| CaptureStatus {
+        state,
+        mode: None,
+        reasons: reasons.to_vec(),
+        programs: BTreeMap::new(),
     };
-    CaptureStatus { state, mode: mode.map(|mode| mode.label().to_owned()), reasons }
+    match status {
+        capture::Status::Starting => without(CaptureState::Starting, &[]),
+        capture::Status::Off { reasons } => without(CaptureState::Off, reasons),
+        capture::Status::Attached { mode, reasons, programs } => CaptureStatus {
+            state: CaptureState::Attached,
+            mode: Some(mode.label().to_owned()),
+            reasons: reasons.clone(),
+            programs: programs.iter().map(|(name, instructions)| ((*name).to_owned(), *instructions)).collect(),
+        },
+    }
 }
 
 fn now_ns() -> u64 {

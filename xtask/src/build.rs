@@ -14,6 +14,8 @@ const BPF_TARGET: &str = "bpfel-unknown-none";
 /// BTF is what the loader reads map definitions from, and is made from debug information.
 const BPF_RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf";
 
+const ARM64_TARGET: &str = "aarch64-unknown-linux-gnu";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Build the agent with optimisations.
@@ -34,6 +36,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let profile = if arguments.release { "release" } else { "debug" };
     sh::note(&format!("{}", sh::target_dir().join(profile).join("spanlet").display()));
     Ok(())
+}
+
+/// Builds programs of the workspace for arm64, linked statically, and returns the folder where they are. Debian's compiler does
+/// it: its libraries for other architectures come with apt.
+pub(crate) fn for_arm64(packages: &[&str]) -> Result<PathBuf> {
+    let mut build = sh::cargo();
+    build.args(["build", "--locked", "--target", ARM64_TARGET]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    build.env("RUSTC", "/usr/bin/rustc").env("RUSTFLAGS", "-C target-feature=+crt-static");
+    build.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    sh::step("Building the agent and the node it runs on for arm64", &mut build)?;
+    Ok(sh::target_dir().join(ARM64_TARGET).join("debug"))
 }
 
 /// Builds the kernel programs and puts the object where `agent/build.rs` takes it from.

@@ -1,9 +1,12 @@
 //! Loading and attaching the kernel programs of one mode.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::PATH_BYTES;
@@ -13,10 +16,12 @@ use super::counters::CountersView;
 use super::identity::Identity;
 use super::old::{self, OldConnection};
 use super::paths::WatchedPath;
+use super::runs::RunsView;
+use super::skipped;
 use super::system_calls;
 
 /// The object that `cargo xtask build` makes.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
 
 /// Why a mode could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +38,10 @@ pub enum AttachError {
     Map { name: &'static str, source: MapError },
     #[error("connections older than the agent are not seen: listing them needs the kernel option or module UNIX_DIAG")]
     Old(#[source] std::io::Error),
-    #[error("mapping the counters")]
-    Counters(#[source] std::io::Error),
+    #[error("mapping map {name}")]
+    Mapping { name: &'static str, source: std::io::Error },
+    #[error("counting this machine's CPUs ({file})")]
+    Cpus { file: &'static str, source: std::io::Error },
 }
 
 /// Attached programs; they are detached when this is dropped.
@@ -42,6 +49,9 @@ pub struct Attached {
     pub mode: Mode,
     pub ring: RingBuf<MapData>,
     pub counters: CountersView,
+    pub runs: RunsView,
+    /// Program runs that the kernel skipped, as of the last [`Attached::look_for_skipped`].
+    pub skipped: u64,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
     ebpf: Ebpf,
@@ -116,7 +126,8 @@ const fn programs(mode: Mode) -> &'static [Entry] {
 pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
-    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, 0];
+    let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
+    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
@@ -125,6 +136,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .override_global("AGENT", &identity[..], true)
         .override_global("ACTIONS", &actions[..], true)
         .map_max_entries("EVENTS", setup.ring_bytes)
+        .map_max_entries("RUNS", Timed::COUNT as u32 * cpus)
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
@@ -136,7 +148,9 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
         link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
     }
-    let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(AttachError::Counters)?;
+    let mapping = |name| move |source| AttachError::Mapping { name, source };
+    let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(mapping("COUNTERS"))?;
+    let runs = RunsView::of(&take(&mut ebpf, "RUNS")?, cpus).map_err(mapping("RUNS"))?;
     let without_old = match old::connections(setup.paths) {
         Ok(connections) => {
             seed(&mut ebpf, &counters, &connections)?;
@@ -147,7 +161,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
     let names = loaded.into_iter().map(|(name, _)| name).collect();
-    Ok(Attached { mode, ring, counters, without_old, ebpf, names })
+    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, ebpf, names })
 }
 
 /// Fills the trie of watched paths.
@@ -226,6 +240,12 @@ impl std::fmt::Debug for Attached {
 }
 
 impl Attached {
+    /// Asks how often the kernel did not run a program because it was running on that CPU; told from 6.1 on.
+    pub fn look_for_skipped(&mut self) {
+        let fds = self.names.iter().filter_map(|name| self.ebpf.program(name)?.fd().ok());
+        self.skipped = fds.map(|fd| skipped::runs_of(fd.as_fd().as_raw_fd())).sum();
+    }
+
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
         let count = |name: &str| self.ebpf.program(name)?.info().ok()?.verified_instruction_count();

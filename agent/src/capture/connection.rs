@@ -8,7 +8,8 @@ use spanlet_http2::frame::{FrameHeader, FrameType, flag};
 use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
-use super::limits::{MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
+use super::gaps::Gaps;
+use super::limits::{CLOSED_FOR_NS, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
@@ -35,7 +36,8 @@ pub struct Connection {
     /// Reads of what the client writes, and of what the server writes.
     reads: [Reads; 2],
     peers: [Peer; 2],
-    closed: [bool; 2],
+    /// When each end was closed, Unix nanoseconds.
+    closed_ns: [Option<u64>; 2],
     streams: HashMap<u32, Stream>,
     names: Names,
     /// The unknown entries of open calls without a name, by stream, and of calls just finished: their spans come later.
@@ -108,6 +110,16 @@ impl Direction {
 // === impl Connection ===
 
 impl Connection {
+    /// What was given up so far.
+    pub fn gaps(&self) -> Gaps {
+        Gaps {
+            streams_refused: self.streams_refused,
+            tracks_lost: self.tracks_lost,
+            points_given_up: self.reads.iter().map(|reads| reads.given_up).sum(),
+            ..Gaps::default()
+        }
+    }
+
     /// A connection that was opened, or found.
     pub fn new(id: u64, socket: Arc<Socket>, note: u32) -> Self {
         let old = note & opened::OLD != 0;
@@ -117,7 +129,7 @@ impl Connection {
             directions: [Direction::new(old), Direction::new(old)],
             reads: [Reads::default(), Reads::default()],
             peers: [Peer::default(), Peer::default()],
-            closed: [false; 2],
+            closed_ns: [None; 2],
             streams: HashMap::new(),
             names: Names::default(),
             unnamed: VecDeque::new(),
@@ -334,13 +346,12 @@ impl Connection {
         }
     }
 
-    /// Over when both ends are closed, or the client's: then nobody reads any more.
+    /// Over when both ends are closed. A client that closes as soon as it has its answer may be told of before the write of
+    /// that answer is: a write is told of when it returns.
     fn close(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) -> bool {
-        self.closed[end] = true;
-        if !self.closed[0] {
-            return false;
-        }
-        self.abandon(sink.clock.unix_ns(head.time_ns), sink);
+        self.closed_ns[end] = Some(sink.clock.unix_ns(head.time_ns));
+        let [Some(client_ns), Some(_)] = self.closed_ns else { return false };
+        self.abandon(client_ns, sink);
         true
     }
 
@@ -356,8 +367,9 @@ impl Connection {
         }
     }
 
-    /// Finishes calls whose response nobody was seen to read.
-    pub fn tick(&mut self, now_unix_ns: u64, sink: &mut Sink<'_>) {
+    /// Finishes calls whose response nobody was seen to read. Says whether the connection is over: its client has closed it a
+    /// while ago, and nobody reads any more.
+    pub fn tick(&mut self, now_unix_ns: u64, sink: &mut Sink<'_>) -> bool {
         let late = |stream: &Stream| {
             stream.over_ns.is_some_and(|over| over.saturating_add(RESPONSE_READ_WITHIN_NS) < now_unix_ns)
         };
@@ -365,6 +377,12 @@ impl Connection {
         for id in over {
             self.finish(id, sink);
         }
+        let Some(closed_ns) = self.closed_ns[0].filter(|closed| closed.saturating_add(CLOSED_FOR_NS) < now_unix_ns)
+        else {
+            return false;
+        };
+        self.abandon(closed_ns, sink);
+        true
     }
 
     /// A joined span told the method of a call whose `:path` is older than the attach: the entry has a name now.

@@ -7,6 +7,7 @@ use spanlet_abi::event::{Head, Kind};
 
 use super::clock::Clock;
 use super::connection::{Connection, Sink};
+use super::gaps::Gaps;
 use super::limits::MAX_CONNECTIONS;
 use super::process::Containers;
 use super::record::Record;
@@ -17,10 +18,8 @@ use crate::call::{CallEvent, Socket, SocketKind};
 pub struct Decoder {
     connections: HashMap<u64, Connection>,
     containers: Containers,
-    /// Records of connections that are not known: not announced, or too many.
-    pub strays: u64,
-    /// Connections not followed because too many were open.
-    pub connections_refused: u64,
+    /// Of connections that are over, and of what belongs to none.
+    gaps: Gaps,
 }
 
 impl Decoder {
@@ -32,12 +31,13 @@ impl Decoder {
         }
         let id = record.head.connection;
         let Some(connection) = self.connections.get_mut(&id) else {
-            self.strays += 1;
+            self.gaps.strays += 1;
             return;
         };
         let containers = &mut self.containers;
         let mut sink = Sink { clock, tell, container_of: &mut |process| containers.of_process(process) };
         if connection.record(record, &mut sink) {
+            self.gaps = self.gaps.plus(connection.gaps());
             self.connections.remove(&id);
         }
     }
@@ -46,7 +46,7 @@ impl Decoder {
     fn open(&mut self, record: &Record<'_>) {
         let Head { connection: id, field: kind, note, .. } = record.head;
         let Some(socket) = socket(kind, record.data) else {
-            self.strays += 1;
+            self.gaps.strays += 1;
             return;
         };
         if let Some(known) = self.connections.get_mut(&id) {
@@ -55,7 +55,7 @@ impl Decoder {
             return;
         }
         if self.connections.len() == MAX_CONNECTIONS {
-            self.connections_refused += 1;
+            self.gaps.connections_refused += 1;
             return;
         }
         let mut connection = Connection::new(id, socket, note);
@@ -65,8 +65,27 @@ impl Decoder {
 
     /// Called every second or so.
     pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
-        for connection in self.connections.values_mut() {
-            connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        let mut over = Gaps::default();
+        self.connections.retain(|_, connection| {
+            let is_over = connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+            if is_over {
+                over = over.plus(connection.gaps());
+            }
+            !is_over
+        });
+        self.gaps = self.gaps.plus(over);
+    }
+
+    /// What was given up so far.
+    pub fn gaps(&self) -> Gaps {
+        self.connections.values().fold(self.gaps, |sum, connection| sum.plus(connection.gaps()))
+    }
+
+    /// The programs are detached: every open call ends as abandoned.
+    pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+        for (_, mut connection) in self.connections.drain() {
+            self.gaps = self.gaps.plus(connection.gaps());
+            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
         }
     }
 

@@ -27,6 +27,8 @@ pub struct LayoutReport {
     pub missing: Vec<&'static str>,
     /// Names of the kernel functions that have BTF, of those asked for.
     pub functions: Vec<&'static str>,
+    /// Values of `preempt_dynamic_mode` with which the kernel does not preempt its own work, as far as it names them.
+    pub without_preemption: Vec<u32>,
 }
 
 /// Kernel functions that programs attach to.
@@ -54,7 +56,9 @@ pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
     iterator(&types, &mut layout, &mut missing);
     registers(&types, &mut layout, &mut missing);
     let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains(*name)).collect();
-    Ok(LayoutReport { layout, missing, functions })
+    let names = ["preempt_dynamic_none", "preempt_dynamic_voluntary"];
+    let without_preemption = names.into_iter().filter_map(|name| types.values.get(name).copied()).collect();
+    Ok(LayoutReport { layout, missing, functions, without_preemption })
 }
 
 type Field = fn(&mut Layout) -> &mut u32;
@@ -140,11 +144,14 @@ fn set(field: &mut u32, value: Option<u32>, name: &'static str, missing: &mut Ve
     }
 }
 
+/// What the names of enum values begin with that are looked up.
+const VALUES: [&str; 2] = ["ITER_", "preempt_dynamic_"];
+
 /// The kernel's types by name. Functions, typedefs and structures may share one, so each kind has its own table.
 struct Types {
     information: TypeInformation,
     structures: HashMap<String, u32>,
-    /// Values of enums that begin with `ITER_`.
+    /// Values of enums that begin with one of [`VALUES`].
     values: HashMap<String, u32>,
     functions: std::collections::HashSet<String>,
 }
@@ -166,7 +173,8 @@ impl Types {
                     }
                 }
                 TypeVariant::Enum(values_of) => {
-                    for value in values_of.named_value_list().iter().filter(|value| value.name.starts_with("ITER_")) {
+                    let wanted = |name: &str| VALUES.iter().any(|prefix| name.starts_with(prefix));
+                    for value in values_of.named_value_list().iter().filter(|value| wanted(&value.name)) {
                         let number = match value.value {
                             Integer32Value::Signed(number) => number as u32,
                             Integer32Value::Unsigned(number) => number,

@@ -21,5 +21,8 @@ pub const MAX_UNNAMED: usize = 1024;
 /// How long a finished call may wait for its response to be read.
 pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
 
+/// How long what a server wrote may be told of after its client has closed: writes are told of when they return.
+pub const CLOSED_FOR_NS: u64 = 1_000_000_000;
+
 /// Commands to the capture thread that may wait.
 pub const COMMAND_QUEUE: usize = 16;

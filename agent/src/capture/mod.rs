@@ -13,20 +13,27 @@ mod connection;
 pub mod counters;
 mod decode;
 mod dump;
+mod gaps;
+mod governor;
 pub mod identity;
 pub mod ladder;
 pub mod layout;
 mod limits;
+mod mapping;
 mod names;
 mod old;
 pub mod paths;
+mod preemption;
 pub mod probe;
 mod process;
 mod reads;
 pub mod record;
+mod runs;
+mod skipped;
 mod stream;
 mod subject;
 mod system_calls;
+mod totals;
 mod worker;
 
 use std::io;
@@ -65,6 +72,8 @@ pub enum Status {
     Attached {
         mode: Mode,
         reasons: Vec<String>,
+        /// Names of the programs, with the instructions that the verifier went through where the kernel tells (5.16 and newer).
+        programs: Vec<(&'static str, Option<u32>)>,
     },
     /// Nothing is attached; the reasons say why.
     Off {

@@ -3,9 +3,10 @@
 use super::Mode;
 use super::attach::{self, Attached, Setup};
 use super::identity::Identity;
-use super::ladder::{self, Features, Plan, Preemption};
+use super::ladder::{self, Features, Plan};
 use super::layout::{self, FUNCTIONS, LayoutReport};
 use super::paths::{self, PathError};
+use super::preemption;
 use crate::config;
 
 /// Nothing could be attached; the reasons say why, one sentence each.
@@ -35,9 +36,9 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     give_memory_back();
     let identity = Identity::of_this_process().map_err(|error| failed(format!("reading /proc/self/ns: {error}")))?;
     let paths = paths::watched(&config.sockets).map_err(|error: PathError| failed(error.to_string()))?;
-    let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report));
     let btf =
         aya::Btf::from_sys_fs().map_err(|error| failed(format!("reading the kernel's types: {}", chain(&error))))?;
+    let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report, &btf));
     let setup = Setup { btf: &btf, layout: &report.layout, identity, paths: &paths, ring_bytes: config.ring_bytes };
     for mode in modes {
         match attach::attach(mode, &setup) {
@@ -53,27 +54,11 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     Err(NoProbes { reasons })
 }
 
-fn features(report: &LayoutReport) -> Features {
+fn features(report: &LayoutReport, btf: &aya::Btf) -> Features {
     Features {
-        preemption: preemption(),
+        preemption: preemption::of_running_kernel(btf, &report.without_preemption),
         functions_missing: FUNCTIONS.into_iter().filter(|name| !report.functions.contains(name)).collect(),
         fields_missing: report.missing.clone(),
-    }
-}
-
-/// `uname -v` names PREEMPT only for kernels that can preempt, or that choose at boot.
-fn preemption() -> Preemption {
-    let version = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
-    preemption_of(&version)
-}
-
-fn preemption_of(version: &str) -> Preemption {
-    if version.is_empty() || version.contains("PREEMPT_DYNAMIC") {
-        Preemption::Unknown
-    } else if version.contains("PREEMPT") {
-        Preemption::Yes
-    } else {
-        Preemption::No
     }
 }
 
@@ -113,18 +98,5 @@ fn give_memory_back() {
     // SAFETY: no arguments but how much to keep; thread-safe (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_version_tells_whether_it_preempts() {
-        assert_eq!(preemption_of("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1-1"), Preemption::Unknown);
-        assert_eq!(preemption_of("#1 SMP PREEMPT Mon"), Preemption::Yes);
-        assert_eq!(preemption_of("#1 SMP Debian 5.10.1-1"), Preemption::No);
-        assert_eq!(preemption_of(""), Preemption::Unknown);
     }
 }

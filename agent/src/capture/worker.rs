@@ -15,7 +15,9 @@ use super::attach::Attached;
 use super::clock::{Clock, SAMPLE_EVERY};
 use super::decode::Decoder;
 use super::dump::Dump;
+use super::governor::{Governor, Rests};
 use super::record::Record;
+use super::totals::Totals;
 use super::{Event, Status, probe};
 use crate::config;
 use crate::observe::Metrics;
@@ -40,64 +42,117 @@ pub struct Worker {
     pub metrics: Metrics,
 }
 
+/// Why the programs are no longer followed.
+enum End {
+    /// The pipeline is gone.
+    Stopped,
+    /// They took this part of a core.
+    TooExpensive(f64),
+}
+
 /// Calls could not be handed on: the pipeline is gone.
 struct Stopped;
 
 impl Worker {
     /// Runs until the pipeline is gone.
     pub fn run(mut self) {
-        let attached = match probe::attach(&self.config) {
+        let mut totals = Totals::default();
+        let mut rests = Rests::new();
+        let mut decoder = Decoder::default();
+        while let Some(attached) = self.attach() {
+            let since = Instant::now();
+            match self.follow(attached, &mut totals, &mut decoder) {
+                Ok(End::Stopped) => return,
+                Ok(End::TooExpensive(ratio)) => {
+                    let rest = rests.after(since.elapsed());
+                    self.tell_rest(ratio, rest);
+                    if self.rest(rest).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "waiting for kernel events failed; calls are no longer seen");
+                    self.status
+                        .send_replace(Status::Off { reasons: vec![format!("waiting for kernel events: {error}")] });
+                    break;
+                }
+            }
+        }
+        self.answer_commands();
+    }
+
+    fn attach(&self) -> Option<Attached> {
+        match probe::attach(&self.config) {
             Ok(probe::Outcome { attached, reasons }) => {
                 tracing::info!(mode = attached.mode.label(), ?reasons, "kernel probes are attached");
-                tracing::debug!(instructions = ?attached.verified_instructions(), "the verifier's work");
-                self.status.send_replace(Status::Attached { mode: attached.mode, reasons });
-                attached
+                let programs = attached.verified_instructions();
+                self.status.send_replace(Status::Attached { mode: attached.mode, reasons, programs });
+                Some(attached)
             }
             Err(error) => {
                 tracing::warn!("{error}; spans are received and forwarded without calls");
                 self.status.send_replace(Status::Off { reasons: error.reasons });
-                self.answer_commands();
-                return;
+                None
             }
-        };
-        if let Err(error) = self.follow(attached) {
-            tracing::error!(%error, "waiting for kernel events failed; calls are no longer seen");
-            self.status.send_replace(Status::Off { reasons: vec![format!("waiting for kernel events: {error}")] });
-            self.answer_commands();
         }
+    }
+
+    fn tell_rest(&self, ratio: f64, rest: Duration) {
+        let reason = format!(
+            "the kernel programs took {:.2} % of a core over 10 s, more than capture.max_cpu_ratio allows: detached, tried \
+             again in {} min",
+            100.0 * ratio,
+            rest.as_secs() / 60
+        );
+        tracing::warn!("{reason}; spans are received and forwarded without calls");
+        self.status.send_replace(Status::Off { reasons: vec![reason] });
+    }
+
+    /// Waits, and goes on answering commands, which find nothing to do.
+    fn rest(&mut self, rest: Duration) -> Result<(), Stopped> {
+        let end = Instant::now() + rest;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            if wait(&[self.wake.as_raw_fd()], left).is_err() || self.events.is_closed() {
+                return Err(Stopped);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                answer(command);
+            }
+        }
+        Ok(())
     }
 
     /// Without probes there is nothing to flush.
     fn answer_commands(&mut self) {
         while let Some(command) = self.commands.blocking_recv() {
-            if let Command::Flush(answer) = command {
-                let _ = answer.send(()); // whoever asked has gone
-            }
+            answer(command);
         }
     }
 
-    fn follow(&mut self, mut attached: Attached) -> io::Result<()> {
-        let mut decoder = Decoder::default();
+    fn follow(&mut self, mut attached: Attached, totals: &mut Totals, decoder: &mut Decoder) -> io::Result<End> {
         let mut dump = Dump::open(self.config.dump_events.as_deref())?;
         let mut clock = Clock::sample();
         let mut sampled = Instant::now();
+        let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
         loop {
-            wait(attached.ring.as_raw_fd(), self.wake.as_raw_fd())?;
+            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], SAMPLE_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
                 sampled = Instant::now();
-                let now = clock.unix_ns(Clock::monotonic_ns());
-                let events = &self.events;
-                decoder.tick(now, clock, &mut |event| drop(events.blocking_send(Event::Call(event))));
+                let cost_ns = self.tick(&mut attached, decoder, clock, totals);
+                if let Some(ratio) = governor.exceeded(Clock::monotonic_ns(), cost_ns) {
+                    self.abandon(&attached, decoder, clock, totals);
+                    return Ok(End::TooExpensive(ratio));
+                }
             }
-            if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() || self.events.is_closed() {
-                return Ok(());
+            if self.drain(&mut attached, decoder, &mut dump, clock, totals).is_err() || self.events.is_closed() {
+                return Ok(End::Stopped);
             }
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Flush(answer) => {
-                        if self.drain(&mut attached, &mut decoder, &mut dump, clock).is_err() {
-                            return Ok(());
+                        if self.drain(&mut attached, decoder, &mut dump, clock, totals).is_err() {
+                            return Ok(End::Stopped);
                         }
                         let _ = answer.send(()); // whoever asked has gone
                     }
@@ -107,6 +162,24 @@ impl Worker {
         }
     }
 
+    /// What is done every second or so; returns what the programs have cost since they were attached, in nanoseconds.
+    fn tick(&self, attached: &mut Attached, decoder: &mut Decoder, clock: Clock, totals: &Totals) -> u64 {
+        let now = clock.unix_ns(Clock::monotonic_ns());
+        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        attached.look_for_skipped();
+        for (cause, count) in decoder.gaps().by_cause() {
+            self.metrics.programs().gaps(cause, count);
+        }
+        totals.tell_cost(attached, &self.metrics)
+    }
+
+    /// The programs are detached: open calls end here, and what was counted is kept.
+    fn abandon(&self, attached: &Attached, decoder: &mut Decoder, clock: Clock, totals: &mut Totals) {
+        let now = clock.unix_ns(Clock::monotonic_ns());
+        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        totals.keep(attached);
+    }
+
     /// Takes all records that are in the ring.
     fn drain(
         &self,
@@ -114,6 +187,7 @@ impl Worker {
         decoder: &mut Decoder,
         dump: &mut Dump,
         clock: Clock,
+        totals: &Totals,
     ) -> Result<(), Stopped> {
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
@@ -136,37 +210,33 @@ impl Worker {
         for kind in Kind::ALL {
             self.metrics.events().delivered(kind.label(), delivered[kind as usize]);
         }
-        self.take_over_counts(attached);
+        totals.tell(attached, &self.metrics);
         Ok(())
-    }
-
-    /// The kernel side's own counts of what it saw and lost.
-    fn take_over_counts(&self, attached: &Attached) {
-        let events = self.metrics.events();
-        for lost in attached.counters.lost() {
-            events.lost_total(lost.kind.label(), lost.reason.label(), lost.count);
-        }
-        for kind in Kind::ALL {
-            events.seen_total(kind.label(), attached.counters.seen(kind));
-        }
     }
 }
 
-/// Waits for records or a command, at most until the clocks are to be compared again.
-fn wait(ring: RawFd, wake: RawFd) -> io::Result<()> {
-    let descriptor = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let mut descriptors = [descriptor(ring), descriptor(wake)];
-    let timeout = Duration::as_millis(&SAMPLE_EVERY) as libc::c_int;
-    // SAFETY: the array is valid for its two entries.
-    let ready = unsafe { libc::poll(descriptors.as_mut_ptr(), 2, timeout) };
+/// A command that comes while nothing is attached.
+fn answer(command: Command) {
+    if let Command::Flush(answer) = command {
+        let _ = answer.send(()); // whoever asked has gone
+    }
+}
+
+/// Waits until one of the descriptors is readable, at most so long. The first is the eventfd, which is emptied.
+fn wait(descriptors: &[RawFd], at_most: Duration) -> io::Result<()> {
+    let descriptor = |fd: &RawFd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<libc::pollfd> = descriptors.iter().map(descriptor).collect();
+    let timeout = libc::c_int::try_from(at_most.as_millis() + 1).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the vector is valid for its entries.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
     if ready < 0 {
         let error = io::Error::last_os_error();
         return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
     }
-    if descriptors[1].revents != 0 {
+    if polled[0].revents != 0 {
         let mut count = [0u8; 8];
         // SAFETY: an eventfd is read in eight bytes; it does not block.
-        unsafe { libc::read(wake, count.as_mut_ptr().cast(), count.len()) };
+        unsafe { libc::read(polled[0].fd, count.as_mut_ptr().cast(), count.len()) };
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ pub(super) struct Flag;
 pub(super) struct Count;
 pub(super) struct Bytes;
 pub(super) struct Time;
+pub(super) struct Ratio;
 pub(super) struct Pairs;
 pub(super) struct Mode;
 pub(super) struct Shim;
@@ -168,6 +169,17 @@ impl Codec<Duration> for Time {
         let unit =
             TIME_UNITS[..3].iter().rev().find(|(_, unit)| microseconds > 0 && microseconds.is_multiple_of(*unit));
         unit.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", microseconds / unit))
+    }
+}
+
+impl Codec<f64> for Ratio {
+    fn read(value: &Value) -> Result<f64, String> {
+        let ratio = value.as_f64().filter(|ratio| *ratio > 0.0 && *ratio <= 1.0);
+        ratio.ok_or_else(|| format!("{} is not a number above 0 and at most 1", shown(value)))
+    }
+
+    fn write(value: &f64) -> String {
+        value.to_string()
     }
 }
 

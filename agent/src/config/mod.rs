@@ -72,6 +72,8 @@ pub struct WatchedSocket {
 pub struct Capture {
     pub mode: CaptureMode,
     pub sockets: Vec<WatchedSocket>,
+    /// The part of one core that the kernel programs may take, on average over 10 s; `None` = any.
+    pub max_cpu_ratio: Option<f64>,
     /// A power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Where every kernel event is written to as it came.
@@ -210,7 +212,13 @@ impl Default for Receive {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { mode: CaptureMode::Auto, sockets: default_sockets(), ring_bytes: 1 << 20, dump_events: None }
+        Self {
+            mode: CaptureMode::Auto,
+            sockets: default_sockets(),
+            max_cpu_ratio: Some(0.02),
+            ring_bytes: 1 << 20,
+            dump_events: None,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ receive: {grpc_listen: "[::1]:1", http_listen: null, unix_listen: /run/x.sock, m
 capture:
   mode: kprobe
   sockets: [{kind: csi, path: /a/*}, {kind: device, path: /b}]
+  max_cpu_ratio: 0.05
   ring_bytes: 2097152
   dump_events: /tmp/events
 correlate: {hold: 1s, slow_call: 250ms, phase_spans: false, plugin_spans: false, exec_spans: false}
@@ -62,6 +63,7 @@ log: {level: "warn,spanlet=debug", json: true}
         capture: Capture {
             mode: CaptureMode::Kprobe,
             sockets: vec![socket(SocketKind::Csi, "/a/*"), socket(SocketKind::DevicePlugin, "/b")],
+            max_cpu_ratio: Some(0.05),
             ring_bytes: 2 << 20,
             dump_events: Some("/tmp/events".into()),
         },

@@ -18,6 +18,7 @@ use super::events::EventLedger;
 use super::labels::{
     DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
 };
+use super::programs::ProgramLedger;
 use crate::api;
 use crate::budget::Budget;
 
@@ -45,6 +46,7 @@ struct Shared {
     pods_known: Gauge,
     calls: CallMetrics,
     events: EventLedger,
+    programs: ProgramLedger,
 }
 
 // === impl Metrics ===
@@ -74,6 +76,7 @@ impl Metrics {
         registry.register("pods_known", "Pods in the store of identity", pods_known.clone());
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
+        let programs = ProgramLedger::register(&mut registry);
         let shared = Shared {
             registry,
             budget,
@@ -91,6 +94,7 @@ impl Metrics {
             pods_known,
             calls,
             events,
+            programs,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -143,6 +147,11 @@ impl Metrics {
     /// The ledger of kernel events.
     pub fn events(&self) -> &EventLedger {
         &self.shared.events
+    }
+
+    /// What the kernel programs cost.
+    pub fn programs(&self) -> &ProgramLedger {
+        &self.shared.programs
     }
 
     /// The ledger of spans. Exact while nothing moves; otherwise each number is from a slightly different moment.

@@ -6,6 +6,7 @@ mod events;
 mod labels;
 mod logging;
 mod metrics;
+mod programs;
 mod query;
 
 pub use admin::{Admin, Subject};
@@ -16,4 +17,5 @@ pub use labels::{
 };
 pub use logging::start_logging;
 pub use metrics::Metrics;
+pub use programs::ProgramLedger;
 pub use query::{Queries, Query, queries};

@@ -155,6 +155,7 @@ impl Synthesizer {
             return;
         }
         for (call, owner, parent) in self.waiting.take_settled(&self.pods, now_ns) {
+            let owner = self.pods.completed(owner);
             self.made.push((SpanKind::Plugin, plugins::span(&self.ids, &call, &owner, parent)));
         }
     }

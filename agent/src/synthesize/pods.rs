@@ -1,6 +1,7 @@
-//! The sampled CRI calls of each pod: what spans of ours may hang below.
+//! The CRI calls of each pod: what spans of ours may hang below, and what is known of the pod.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use spanlet_otlp::{Span, SpanKind};
 
@@ -45,6 +46,8 @@ struct Start {
 
 #[derive(Debug, Default)]
 struct OnePod {
+    /// What was known of it at its last call.
+    newest: Arc<Pod>,
     calls: VecDeque<SampledCall>,
     starts: VecDeque<Start>,
 }
@@ -69,11 +72,10 @@ pub(super) struct PodCalls {
 impl PodCalls {
     /// Takes in a call of any kind.
     pub(super) fn call(&mut self, call: &Call, is_finished: bool) {
-        let sampled = call.traceparent.filter(|parent| parent.is_sampled());
-        let (SocketKind::Cri, Some(traceparent), Some(owner)) = (call.socket.kind, sampled, &call.owner) else {
-            return;
-        };
+        let (SocketKind::Cri, Some(owner)) = (call.socket.kind, &call.owner) else { return };
         let Some(pod) = self.pod(&owner.pod) else { return };
+        pod.newest = Arc::clone(&owner.pod);
+        let Some(traceparent) = call.traceparent.filter(|parent| parent.is_sampled()) else { return };
         let ended_ns = is_finished.then_some(call.ended_ns);
         if creates(call) {
             pod.started(traceparent.trace_id, call.started_ns, ended_ns);
@@ -116,6 +118,14 @@ impl PodCalls {
             |call: &&SampledCall| call.started_ns <= at_ns && call.ended_ns.is_none_or(|ended_ns| at_ns <= ended_ns);
         let is_its = |call: &SampledCall| container.is_some() && call.container_id.as_deref() == container;
         pod.calls.iter().filter(is_under_way).max_by_key(|call| (is_its(call), call.started_ns))
+    }
+
+    /// The owner as far as it is known now: a volume's path tells a uid, and only the pod's first call its name.
+    pub(super) fn completed(&self, owner: Owner) -> Owner {
+        match self.pods.get(owner.pod.uid.as_str()) {
+            Some(known) if owner.pod.name.is_empty() => Owner { pod: Arc::clone(&known.newest), ..owner },
+            _ => owner,
+        }
     }
 
     /// The start of the pod that a plugin's call was part of.

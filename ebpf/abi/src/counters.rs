@@ -12,6 +12,82 @@ pub struct Counters {
     pub lost: [[u64; Reason::COUNT]; Kind::COUNT],
     /// Connections older than the attach that are not found yet; set by the agent, counted down by the programs.
     pub old_connections: u64,
+    /// A kernel variable that the agent asked for, in the lower half; the upper half is 0 until it was read.
+    pub variable: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 1));
+/// A kernel program, as its cost is told. Programs of different modes that do the same work share a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Program {
+    SysEnter = 0,
+    SysExit = 1,
+    Send = 2,
+    /// What a send has queued, where that is known: its return, or `sock_def_readable`.
+    Accepted = 3,
+    Read = 4,
+    Connect = 5,
+    Connected = 6,
+    Release = 7,
+    Fork = 8,
+    Exec = 9,
+    Exit = 10,
+}
+
+/// What one program has cost on one CPU. One run in [`TIMED_EVERY`] is timed: reading the clock twice would be a good part of a
+/// short run. A cache line each, so that CPUs do not share one.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Runs {
+    pub runs: u64,
+    pub timed: u64,
+    pub timed_ns: u64,
+    /// When the run began that is being timed, else 0.
+    pub began_ns: u64,
+}
+
+/// A power of two.
+pub const TIMED_EVERY: u64 = 64;
+
+/// A timed run counts at most this long: what takes longer was interrupted or preempted, and no work of ours. A walk of the
+/// largest write takes a third of it.
+pub const RUN_NS_MAX: u64 = 300_000;
+
+// === impl Program ===
+
+impl Program {
+    pub const COUNT: usize = 11;
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::SysEnter,
+        Self::SysExit,
+        Self::Send,
+        Self::Accepted,
+        Self::Read,
+        Self::Connect,
+        Self::Connected,
+        Self::Release,
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
+    ];
+
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SysEnter => "sys_enter",
+            Self::SysExit => "sys_exit",
+            Self::Send => "send",
+            Self::Accepted => "accepted",
+            Self::Read => "read",
+            Self::Connect => "connect",
+            Self::Connected => "connected",
+            Self::Release => "release",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Runs>() == 64);
+const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 2));

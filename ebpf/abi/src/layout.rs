@@ -121,7 +121,8 @@ pub struct Agent {
     pub net_inum: u32,
     /// Inode number of its pid namespace.
     pub pid_inum: u32,
-    pub reserved: u32,
+    /// CPUs that the machine can have: each has a slot in the map of runs.
+    pub cpus: u32,
 }
 
 /// What to do at a system call, by its number (tracepoint mode).

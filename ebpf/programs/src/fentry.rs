@@ -2,9 +2,11 @@
 
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
+use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
 use crate::connection::{self, now_ns, thread, watched};
+use crate::cost;
 use crate::iterator;
 use crate::kernel::field;
 use crate::maps::{MARKS, Mark, layout, load};
@@ -15,14 +17,14 @@ const MSG_PEEK: u32 = 2;
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fentry(function = "unix_stream_sendmsg")]
 pub fn fentry_send(context: FEntryContext) -> i32 {
-    send_begins(context.arg::<u64>(0), context.arg::<u64>(1));
+    cost::of(Program::Send, || send_begins(context.arg::<u64>(0), context.arg::<u64>(1)));
     0
 }
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send(context: FExitContext) -> i32 {
-    send_ends::<true>(&context);
+    cost::of(Program::Accepted, || send_ends::<true>(&context));
     0
 }
 
@@ -31,7 +33,7 @@ pub fn fexit_send(context: FExitContext) -> i32 {
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send_bounded(context: FExitContext) -> i32 {
-    send_ends::<false>(&context);
+    cost::of(Program::Accepted, || send_ends::<false>(&context));
     0
 }
 
@@ -58,35 +60,42 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[fentry(function = "unix_stream_read_actor")]
 pub fn fentry_read(context: FEntryContext) -> i32 {
-    read_actor(context.arg::<i32>(2), context.arg::<u64>(3));
+    cost::of(Program::Read, || read_actor(context.arg::<i32>(2), context.arg::<u64>(3)));
     0
 }
 
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[fentry(function = "unix_stream_connect")]
 pub fn fentry_connect(context: FEntryContext) -> i32 {
-    connect_begins(context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2));
+    cost::of(Program::Connect, || {
+        connect_begins(context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2));
+    });
     0
 }
 
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[fexit(function = "unix_stream_connect")]
 pub fn fexit_connect(context: FExitContext) -> i32 {
-    let Some(sk) = field::<u64>(context.arg::<u64>(0), layout!(socket_sk)) else { return 0 };
+    cost::of(Program::Connected, || connect_ends(&context));
+    0
+}
+
+#[inline(always)]
+fn connect_ends(context: &FExitContext) {
+    let Some(sk) = field::<u64>(context.arg::<u64>(0), layout!(socket_sk)) else { return };
     if context.arg::<i32>(4) != 0 {
         connection::connect_fails(sk);
-        return 0;
+        return;
     }
     let mut path = socket::empty_key();
     let given = socket::given_path(context.arg::<u64>(1), context.arg::<u32>(2) as u64, true, &mut path);
     connection::connect_succeeds(sk, &mut path, given);
-    0
 }
 
 /// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
 #[fentry(function = "unix_release_sock")]
 pub fn fentry_release(context: FEntryContext) -> i32 {
-    connection::closed(context.arg::<u64>(0));
+    cost::of(Program::Release, || connection::closed(context.arg::<u64>(0)));
     0
 }
 

@@ -5,9 +5,11 @@
 
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
+use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
 use crate::connection::{self, thread, watched};
+use crate::cost;
 use crate::fentry;
 use crate::iterator;
 use crate::maps::{MARKS, Mark, load, store};
@@ -17,14 +19,14 @@ use crate::socket;
 #[kprobe]
 pub fn kprobe_send(context: ProbeContext) -> u32 {
     let (Some(socket), Some(message)) = (context.arg::<u64>(0), context.arg::<u64>(1)) else { return 0 };
-    fentry::send_begins(socket, message);
+    cost::of(Program::Send, || fentry::send_begins(socket, message));
     0
 }
 
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable(context: ProbeContext) -> u32 {
-    readable::<true>(&context);
+    cost::of(Program::Accepted, || readable::<true>(&context));
     0
 }
 
@@ -33,7 +35,7 @@ pub fn kprobe_readable(context: ProbeContext) -> u32 {
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
-    readable::<false>(&context);
+    cost::of(Program::Accepted, || readable::<false>(&context));
     0
 }
 
@@ -54,7 +56,7 @@ fn readable<const LOOP: bool>(context: &ProbeContext) {
 #[kprobe]
 pub fn kprobe_read(context: ProbeContext) -> u32 {
     let (Some(chunk), Some(state)) = (context.arg::<i32>(2), context.arg::<u64>(3)) else { return 0 };
-    fentry::read_actor(chunk, state);
+    cost::of(Program::Read, || fentry::read_actor(chunk, state));
     0
 }
 
@@ -66,7 +68,7 @@ pub fn kprobe_connect(context: ProbeContext) -> u32 {
     else {
         return 0;
     };
-    fentry::connect_begins(socket, address, length);
+    cost::of(Program::Connect, || fentry::connect_begins(socket, address, length));
     0
 }
 
@@ -74,7 +76,7 @@ pub fn kprobe_connect(context: ProbeContext) -> u32 {
 #[kprobe]
 pub fn kprobe_release(context: ProbeContext) -> u32 {
     if let Some(sk) = context.arg::<u64>(0) {
-        connection::closed(sk);
+        cost::of(Program::Release, || connection::closed(sk));
     }
     0
 }

@@ -11,6 +11,7 @@
 #![feature(asm_experimental_arch)]
 
 mod connection;
+mod cost;
 mod emit;
 mod fentry;
 mod iterator;
@@ -22,6 +23,7 @@ mod plan;
 mod socket;
 mod tracepoint;
 mod turns;
+mod variable;
 mod walk;
 
 /// Reached by no program: the verifier refuses one that could loop here, so a panic that survives optimisation fails the load.

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf};
-use spanlet_abi::counters::Counters;
+use spanlet_abi::counters::{Counters, Program, Runs};
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, PATH_BYTES};
@@ -148,7 +148,8 @@ pub struct Message {
     /// Bytes of the first part of a field: from the window, and from the stream.
     pub from_window: u32,
     pub from_stream: u32,
-    pub zero: u32,
+    /// Bytes at the window's start that were taken.
+    pub behind: u32,
     /// Where and when the first message ended.
     pub end_offset: u64,
     pub end_ns: u64,
@@ -172,6 +173,9 @@ pub type PathKey = Key<[u8; PATH_BYTES]>;
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0); // resized by the agent before loading
 #[map]
 pub static COUNTERS: Array<Counters> = Array::with_max_entries(1, MMAPABLE);
+/// A slot for each program and CPU, CPUs side by side; resized by the agent to the machine's CPUs before loading.
+#[map]
+pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MMAPABLE);
 /// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
 #[map]
 pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
@@ -194,7 +198,7 @@ pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;
 #[unsafe(no_mangle)]
-pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, reserved: 0 };
+pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0 };
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 
@@ -265,7 +269,7 @@ pub static EMPTY_MESSAGE: Message = Message {
     value: 0,
     from_window: 0,
     from_stream: 0,
-    zero: 0,
+    behind: 0,
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],

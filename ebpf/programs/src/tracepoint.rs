@@ -5,10 +5,12 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use spanlet_abi::counters::Program;
 use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
 use crate::connection::{self, global_process, now_ns, thread, watched};
+use crate::cost;
 use crate::emit;
 use crate::kernel::{field, opaque, read_user};
 use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
@@ -23,17 +25,19 @@ const MSGHDR_COUNT: u64 = 24;
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    let action = action_of(context.arg::<u64>(1));
-    if action != Action::None as u8 {
-        enter(context.arg::<u64>(0), action);
-    }
+    cost::of(Program::SysEnter, || {
+        let action = action_of(context.arg::<u64>(1));
+        if action != Action::None as u8 {
+            enter(context.arg::<u64>(0), action);
+        }
+    });
     0
 }
 
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
-    exits::<true>(&context);
+    cost::of(Program::SysExit, || exits::<true>(&context));
     0
 }
 
@@ -42,7 +46,7 @@ pub fn sys_exit(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
-    exits::<false>(&context);
+    cost::of(Program::SysExit, || exits::<false>(&context));
     0
 }
 

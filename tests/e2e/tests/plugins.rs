@@ -19,6 +19,7 @@ use spanlet_proto::pod_resources::{
 
 const POD_UID: &str = "0b5f4d5e-1c9a-4f0e-9d7a-3f2a6c1b8e44";
 const RUN_POD_SANDBOX: &str = "/runtime.v1.RuntimeService/RunPodSandbox";
+const STAGE: &str = "/csi.v1.Node/NodeStageVolume";
 const PUBLISH: &str = "/csi.v1.Node/NodePublishVolume";
 const PREPARE: &str = "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources";
 const ALLOCATE: &str = "/v1beta1.DevicePlugin/Allocate";
@@ -28,6 +29,14 @@ const SYNC_SPAN: [u8; 8] = [0x5c; 8];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// csi.proto
+#[derive(Clone, PartialEq, prost::Message)]
+struct NodeStageVolumeRequest {
+    #[prost(string, tag = "1")]
+    volume_id: String,
+    #[prost(string, tag = "3")]
+    staging_target_path: String,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct NodePublishVolumeRequest {
     #[prost(string, tag = "1")]
@@ -133,7 +142,7 @@ impl Node {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let answers = Answers::default();
-        for method in [PUBLISH, PREPARE, ALLOCATE] {
+        for method in [STAGE, PUBLISH, PREPARE, ALLOCATE] {
             answers.add(method, &());
         }
         answers.add(RUN_POD_SANDBOX, &IdMessage { id: "5a".repeat(32) });
@@ -173,6 +182,9 @@ impl Node {
 
         let target_path = format!("/var/lib/kubelet/pods/{POD_UID}/volumes/kubernetes.io~csi/data/mount");
         let publish = NodePublishVolumeRequest { volume_id: "data".to_owned(), target_path };
+        let staging_target_path = "/var/lib/kubelet/plugins/kubernetes.io/csi/driver/0123/globalmount".to_owned();
+        let stage = NodeStageVolumeRequest { volume_id: publish.volume_id.clone(), staging_target_path };
+        stand_in::call(&self.socket("csi"), STAGE, stage, None).await.unwrap();
         stand_in::call(&self.socket("csi"), PUBLISH, publish, None).await.unwrap();
 
         let claim = Claim { namespace: "ml".to_owned(), uid: "claim-uid-1".to_owned(), name: "train-gpu".to_owned() };

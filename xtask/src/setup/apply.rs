@@ -39,6 +39,10 @@ pub(super) fn apply(steps: &[Step]) -> Result<()> {
 }
 
 fn install_packages(packages: &[&str]) -> Result<()> {
+    if packages.iter().any(|package| package.ends_with(":arm64")) {
+        let mut add = Command::new("dpkg");
+        sh::step("Letting dpkg know of arm64", add.args(["--add-architecture", "arm64"]))?;
+    }
     let services = service::keep_services_stopped(packages)?;
     refresh_lists()?;
     let arguments = ["install", "--yes", "--no-install-recommends"];

@@ -42,7 +42,8 @@ fn system(os_release: &str, has_apt: bool) -> System {
 
 /// Which of the packages in [`TOOLS`] dpkg has installed; none where there is no dpkg.
 fn installed_packages() -> BTreeSet<String> {
-    let format = "-f=${db:Status-Status} ${Package}\n";
+    // The architecture is told only where it is not the machine's own.
+    let format = "-f=${db:Status-Status} ${binary:Package}\n";
     let names = TOOLS.iter().map(|tool| tool.package);
     let arguments: Vec<_> = ["-W", format].into_iter().chain(names).collect();
     // dpkg-query fails when one package is unknown, and lists the others all the same.

@@ -20,10 +20,13 @@ pub(crate) enum Need {
     Lint,
     /// Boot other kernels.
     VirtualMachines,
+    /// Build for arm64, and boot its kernels.
+    Arm64,
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 4] = [Self::KernelPrograms, Self::Runtime, Self::Lint, Self::VirtualMachines];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::KernelPrograms, Self::Runtime, Self::Lint, Self::VirtualMachines, Self::Arm64];
 }
 
 /// How the kernel programs are compiled.
@@ -77,6 +80,10 @@ const fn virtual_machines(package: &'static str, present: Present) -> Tool {
     Tool { needs: &[Need::VirtualMachines], toolchain: None, package, present }
 }
 
+const fn arm64(package: &'static str, present: Present) -> Tool {
+    Tool { needs: &[Need::Arm64], toolchain: Some(Toolchain::Debian), package, present }
+}
+
 pub(super) const TOOLS: &[Tool] = &[
     compiler("rustc-web"),
     compiler("libstd-rust-web-dev-bpf"),
@@ -101,6 +108,10 @@ pub(super) const TOOLS: &[Tool] = &[
     runtime("iproute2", Present::Program("ip")),
     virtual_machines("qemu-system-x86", Present::Program("qemu-system-x86_64")),
     virtual_machines("debian-archive-keyring", Present::File("/usr/share/keyrings/debian-archive-keyring.gpg")),
+    arm64("qemu-system-arm", Present::Program("qemu-system-aarch64")),
+    arm64("gcc-aarch64-linux-gnu", Present::Program("aarch64-linux-gnu-gcc")),
+    arm64("libc6-dev-arm64-cross", Present::File("/usr/aarch64-linux-gnu/lib/libc.a")),
+    arm64("libstd-rust-web-dev:arm64", Present::Package),
 ];
 
 /// The facts that decide.

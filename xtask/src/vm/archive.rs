@@ -48,20 +48,28 @@ impl Archive {
 
     /// The newest image of `kernel`, fetched unless it is there already.
     pub(super) fn image(&self, kernel: &Kernel) -> Result<PathBuf> {
+        let packages = kernel.packages;
         let names = sh::step(
             &format!("Looking for Linux {}", kernel.name),
-            self.apt("apt-cache").args(["pkgnames", &format!("linux-image-{}", kernel.prefix)]),
+            self.apt("apt-cache").args(["pkgnames", packages.prefix]),
         )?;
-        let package = newest(&names).with_context(|| format!("the archive has no cloud kernel {}", kernel.name))?;
-        let release = package.trim_start_matches("linux-image-");
-        let image = self.folder.join(format!("vmlinuz-{release}"));
-        if !image.exists() {
-            self.fetch(package, release, &image)?;
-        }
-        Ok(image)
+        let architecture = kernel.architecture.name();
+        let package =
+            newest(&names, architecture).with_context(|| format!("the archive has no cloud kernel {}", kernel.name))?;
+        let release = package.trim_start_matches(packages.before_release);
+        self.file(&format!("{package}:{architecture}"), &format!("{}{release}{}", packages.folder, packages.file))
     }
 
-    fn fetch(&self, package: &str, release: &str, image: &Path) -> Result<()> {
+    /// A file of a package, fetched unless it is there already.
+    pub(super) fn file(&self, package: &str, path: &str) -> Result<PathBuf> {
+        let file = self.folder.join("files").join(package.replace(':', "_")).join(path);
+        if !file.exists() {
+            self.fetch(package, path, &file)?;
+        }
+        Ok(file)
+    }
+
+    fn fetch(&self, package: &str, path: &str, file: &Path) -> Result<()> {
         let unpacked = self.folder.join("unpacked");
         fs::create_dir_all(&unpacked).with_context(|| format!("creating {}", unpacked.display()))?;
         // As root, apt would fetch as another user, who may not be allowed to write here.
@@ -69,12 +77,14 @@ impl Archive {
         download.args(["download", "-o", "APT::Sandbox::User=root", package]).current_dir(&unpacked);
         sh::step(&format!("Fetching {package}"), &mut download)?;
         let mut unpack = Command::new("sh");
-        // The modules, which are most of it, stay in the package.
-        unpack.args(["-ec", "dpkg-deb --fsys-tarfile *.deb | tar --extract \"./boot/vmlinuz-$1\"", "sh", release]);
+        // The rest of a kernel, its modules, stays in the package.
+        unpack.args(["-ec", "dpkg-deb --fsys-tarfile *.deb | tar --extract \"./$1\"", "sh", path]);
         sh::step(&format!("Unpacking {package}"), unpack.current_dir(&unpacked))?;
-        let vmlinuz = unpacked.join(format!("boot/vmlinuz-{release}"));
-        fs::rename(&vmlinuz, image).with_context(|| format!("moving {}", vmlinuz.display()))?;
-        ensure!(image.metadata()?.len() > 0, "{} is empty", image.display());
+        let folder = file.parent().expect("it was joined to a folder");
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let found = unpacked.join(path);
+        ensure!(found.metadata()?.len() > 0, "{path} of {package} is empty");
+        fs::rename(&found, file).with_context(|| format!("moving {}", found.display()))?;
         fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
     }
 
@@ -100,7 +110,8 @@ fn mirror_of(targets: &str) -> Option<Mirror> {
 fn sources(mirror: &Mirror) -> String {
     let security = SECURITY_SUITES.map(|suite| (&mirror.security, suite));
     let main = MAIN_SUITES.map(|suite| (&mirror.main, suite));
-    let line = |(uri, suite): (&String, &str)| format!("deb [signed-by={KEYRING} arch=amd64] {uri} {suite} main\n");
+    let line =
+        |(uri, suite): (&String, &str)| format!("deb [signed-by={KEYRING} arch=amd64,arm64] {uri} {suite} main\n");
     security.into_iter().chain(main).map(line).collect()
 }
 
@@ -112,13 +123,15 @@ fn configuration(folder: &Path) -> String {
          Dir::Etc::sourceparts \"-\";\n\
          Dir::State::lists \"{folder}/lists\";\n\
          Dir::Cache \"{folder}/cache\";\n\
+         APT::Architectures {{ \"amd64\"; \"arm64\"; }};\n\
          Acquire::Languages \"none\";\n"
     )
 }
 
 /// The cloud kernel with the highest numbers; signed ones have no suffix.
-fn newest(packages: &str) -> Option<&str> {
-    packages.lines().filter(|name| name.ends_with("-cloud-amd64")).max_by_key(|name| numbers(name))
+fn newest<'a>(packages: &'a str, architecture: &str) -> Option<&'a str> {
+    let suffix = format!("-cloud-{architecture}");
+    packages.lines().filter(|name| name.ends_with(&suffix)).max_by_key(|name| numbers(name))
 }
 
 fn numbers(name: &str) -> Vec<u64> {
@@ -162,8 +175,9 @@ mod tests {
             ),
         ];
         for (packages, expected) in table {
-            assert_eq!(newest(packages), Some(expected));
+            assert_eq!(newest(packages, "amd64"), Some(expected));
         }
-        assert_eq!(newest("linux-image-6.1.0-56-amd64"), None);
+        assert_eq!(newest("linux-image-6.1.0-56-amd64", "amd64"), None);
+        assert_eq!(newest("linux-image-6.1.0-56-cloud-amd64", "arm64"), None);
     }
 }

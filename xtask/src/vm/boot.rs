@@ -25,7 +25,7 @@ pub(super) fn run(kernel: &Kernel, boot: &Boot, image: &Path, initramfs: &Path, 
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
         let (_, console) =
-            sh::attempt(&format!("Booting {}", boot.title(kernel)), &mut machine(boot, image, initramfs))?;
+            sh::attempt(&format!("Booting {}", boot.title(kernel)), &mut machine(kernel, boot, image, initramfs))?;
         let name = format!("console-{}.log", boot.title(kernel).replace(' ', "-"));
         fs::write(folder.join(&name), &console).with_context(|| format!("writing {name}"))?;
         said = console;
@@ -36,19 +36,18 @@ pub(super) fn run(kernel: &Kernel, boot: &Boot, image: &Path, initramfs: &Path, 
     Ok(said)
 }
 
-fn machine(boot: &Boot, image: &Path, initramfs: &Path) -> Command {
+fn machine(kernel: &Kernel, boot: &Boot, image: &Path, initramfs: &Path) -> Command {
+    let modes: Vec<&str> = boot.modes.iter().copied().filter(|mode| kernel.lack_of(mode).is_none()).collect();
     let command_line = format!(
-        "console=ttyS0 quiet panic=-1 mitigations=off {} spanlet.modes={} spanlet.speed={REPLAY_SPEED} \
+        "console={} quiet panic=-1 mitigations=off {} spanlet.modes={} spanlet.speed={REPLAY_SPEED} \
          spanlet.delay={OTLP_DELAY_SECONDS} spanlet.recording={RECORDING}",
+        kernel.architecture.console(),
         boot.options,
-        boot.modes.join(","),
+        modes.join(","),
     );
-    // One thread for both processors: with one for each, this QEMU's kernels now and then trip over code that they patch.
-    let accelerator = "tcg,thread=single";
+    let mut machine = kernel.architecture.machine();
+    machine.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &command_line]);
     let mut timeout = Command::new("timeout");
-    timeout.arg(TIMEOUT_SECONDS.to_string()).arg("qemu-system-x86_64");
-    timeout.args(["-M", "q35", "-cpu", "max", "-accel", accelerator, "-smp", "2", "-m", "1G", "-nodefaults"]);
-    timeout.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
-    timeout.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &command_line]);
+    timeout.arg(TIMEOUT_SECONDS.to_string()).arg(machine.get_program()).args(machine.get_args());
     timeout
 }

@@ -7,17 +7,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::architecture::{Architecture, Programs};
 use crate::sh;
 
 /// The recording that is replayed, of `tests/fixtures/cri`.
 pub(super) const RECORDING: &str = "cri-conn-k134-c17";
 
-const BUSYBOX: &str = "/usr/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 const PROGRAMS: [&str; 2] = ["spanlet", "spanlet-node"];
 
-/// Packs the programs as they were built last; returns the archive's path.
-pub(super) fn initramfs(folder: &Path) -> Result<PathBuf> {
+/// Packs the programs of an architecture; returns the archive's path.
+pub(super) fn initramfs(folder: &Path, architecture: Architecture, programs: &Programs) -> Result<PathBuf> {
     let root = folder.join("guest");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
@@ -25,23 +25,26 @@ pub(super) fn initramfs(folder: &Path) -> Result<PathBuf> {
     for subfolder in ["bin", "proc", "sys", "dev", "tmp", "recording"] {
         fs::create_dir_all(root.join(subfolder)).with_context(|| format!("creating {subfolder}"))?;
     }
-    copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
+    copy(&programs.busybox, &root.join("bin/busybox"))?;
     symlink("busybox", root.join("bin/sh")).context("linking sh")?;
     fs::write(root.join("init"), INIT).context("writing init")?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).context("making init executable")?;
-    add_programs(&root)?;
+    add_programs(&root, architecture, &programs.folder)?;
     add_recording(&root)?;
-    pack(&root, &folder.join("initramfs.cpio"))
+    pack(&root, &folder.join(format!("initramfs-{}.cpio", architecture.name())))
 }
 
 /// The very programs that tests run on this machine, with the libraries that they ask for here, and without what only a
 /// debugger reads: the guest unpacks them into its memory.
-fn add_programs(root: &Path) -> Result<()> {
+fn add_programs(root: &Path, architecture: Architecture, folder: &Path) -> Result<()> {
     for name in PROGRAMS {
-        let program = sh::target_dir().join("debug").join(name);
-        let mut strip = Command::new("strip");
+        let program = folder.join(name);
+        let mut strip = Command::new(architecture.strip());
         strip.arg("-o").arg(root.join("bin").join(name)).arg(&program);
         sh::step(&format!("Packing {name}"), &mut strip)?;
+        if architecture.is_linked_statically() {
+            continue;
+        }
         let libraries = sh::probe("ldd", &[&program.to_string_lossy()]).context("asking ldd for libraries")?;
         for library in libraries_of(&libraries) {
             let inside = root.join(library.strip_prefix("/").expect("ldd tells absolute paths"));
@@ -66,8 +69,7 @@ fn add_recording(root: &Path) -> Result<()> {
 
 fn pack(root: &Path, archive: &Path) -> Result<PathBuf> {
     let mut shell = Command::new("sh");
-    let script = format!("find . | {BUSYBOX} cpio -o -H newc > \"$1\"");
-    shell.args(["-ec", &script, "sh"]).arg(archive).current_dir(root);
+    shell.args(["-ec", "find . | busybox cpio -o -H newc > \"$1\"", "sh"]).arg(archive).current_dir(root);
     sh::step("Packing the guest", &mut shell)?;
     Ok(archive.to_owned())
 }

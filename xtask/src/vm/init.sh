@@ -18,9 +18,10 @@ argument() {
 echo "vm-booted $(uname -rv)"
 for mode in $(argument modes | tr , ' '); do
     spanlet-node replay /recording/"$(argument recording)" --speed "$(argument speed)" \
-        --otlp-delay "$(argument delay)" --capture-mode "$mode" --output json > /tmp/summary 2> /tmp/errors
+        --otlp-delay "$(argument delay)" --capture-mode "$mode" --calls /tmp/calls --output json > /tmp/summary 2> /tmp/errors
     code=$?
     echo "vm-ended $mode $code $(tr -d '\n' < /tmp/summary)"
+    sed "s/^/vm-call $mode /" /tmp/calls # for whoever looks why modes differ
     if [ "$code" != 0 ]; then
         grep -v '^played ' /tmp/errors | sed "s/^/vm-error $mode /"
     fi

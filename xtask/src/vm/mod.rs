@@ -7,9 +7,11 @@
 //! ```
 //! Nothing is virtualised by hardware: QEMU translates every instruction, so that this runs on machines without KVM.
 
+mod architecture;
 mod archive;
 mod boot;
 mod guest;
+mod instructions;
 mod kernels;
 mod verdict;
 
@@ -20,8 +22,11 @@ use anyhow::{Result, bail};
 
 use crate::setup::{self, Need};
 use crate::{build, sh};
+use architecture::Architecture;
 use archive::Archive;
+use instructions::Instructions;
 use kernels::{Boot, KERNELS, Kernel};
+use verdict::Replay;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -31,6 +36,9 @@ pub(crate) struct Arguments {
     /// Add boots that can preempt a task anywhere, and kernels that are not supported yet
     #[arg(long)]
     long: bool,
+    /// Write down the verifier's work with each program instead of comparing it
+    #[arg(long)]
+    record: bool,
 }
 
 impl Arguments {
@@ -46,22 +54,40 @@ impl Arguments {
 /// Boots every kernel that was asked for; fails when a line says `FAIL`, or something needed cannot be had.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
-    let ready = setup::ensure(&[Need::KernelPrograms, Need::VirtualMachines])?;
+    let kernels = || KERNELS.iter().filter(|kernel| arguments.asks_for(kernel));
+    let mut needs = vec![Need::KernelPrograms, Need::VirtualMachines];
+    if kernels().any(|kernel| kernel.architecture == Architecture::Arm64) {
+        needs.push(Need::Arm64);
+    }
+    let ready = setup::ensure(&needs)?;
     build::kernel_programs(ready)?;
-    let mut cargo = sh::cargo();
-    cargo.args(["build", "--locked", "--package", "spanlet", "--package", "spanlet-node"]);
-    sh::step("Building the agent and the node it runs on", &mut cargo)?;
-    let initramfs = guest::initramfs(&folder())?;
     let archive = Archive::open(&folder())?;
-    let mut lines = Vec::new();
-    for kernel in KERNELS.iter().filter(|kernel| arguments.asks_for(kernel)) {
-        let image = archive.image(kernel)?;
-        for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
-            let console = boot::run(kernel, boot, &image, &initramfs, &folder())?;
-            lines.extend(judge(kernel, boot, &console));
+    let mut guests = Vec::new();
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        if kernels().any(|kernel| kernel.architecture == architecture) {
+            let programs = architecture.programs(&archive)?;
+            guests.push((architecture, guest::initramfs(&folder(), architecture, &programs)?));
         }
     }
-    report(&lines, started.elapsed().as_secs())
+    let mut judge = Judge {
+        instructions: if arguments.record { Instructions::open().unwrap_or_default() } else { Instructions::open()? },
+        is_recording: arguments.record,
+        calls_digest: None,
+        lines: Vec::new(),
+    };
+    for kernel in kernels() {
+        let image = archive.image(kernel)?;
+        let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
+        let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
+        for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
+            let console = boot::run(kernel, boot, &image, initramfs, &folder())?;
+            judge.boot(kernel, boot, &console);
+        }
+    }
+    if arguments.record {
+        judge.instructions.save()?;
+    }
+    report(&judge.lines, started.elapsed().as_secs())
 }
 
 /// Kernels, package lists, the guest and what was said on consoles; nothing in it is needed again after a release.
@@ -69,17 +95,46 @@ fn folder() -> PathBuf {
     sh::target_dir().join("vm")
 }
 
-/// One line for each mode, and whether it failed; printed at once, as the next boot takes its time.
-fn judge(kernel: &Kernel, boot: &Boot, console: &str) -> Vec<(String, bool)> {
-    let mut lines = Vec::new();
-    for mode in boot.modes {
-        let verdict = verdict::of(mode, console);
-        let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
-        let line = format!("{} {mode} {said}", boot.title(kernel));
-        println!("{line}");
-        lines.push((line, verdict.is_err()));
+/// Judges replays, each by itself and against the others.
+#[derive(Debug)]
+struct Judge {
+    instructions: Instructions,
+    is_recording: bool,
+    /// Of the first good replay: every kernel and mode must tell the same of the same calls.
+    calls_digest: Option<String>,
+    /// A line for each replay, and whether it failed.
+    lines: Vec<(String, bool)>,
+}
+
+impl Judge {
+    /// Prints a line for each mode at once, as the next boot takes its time.
+    fn boot(&mut self, kernel: &Kernel, boot: &Boot, console: &str) {
+        for mode in boot.modes {
+            if let Some(why) = kernel.lack_of(mode) {
+                let line = format!("{} {mode} skip: {why}", boot.title(kernel));
+                println!("{line}");
+                self.lines.push((line, false));
+                continue;
+            }
+            let verdict = verdict::of(mode, console).and_then(|replay| self.compare(kernel, mode, &replay));
+            let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
+            let line = format!("{} {mode} {said}", boot.title(kernel));
+            println!("{line}");
+            self.lines.push((line, verdict.is_err()));
+        }
     }
-    lines
+
+    fn compare(&mut self, kernel: &Kernel, mode: &str, replay: &Replay) -> Result<(), String> {
+        let first = self.calls_digest.get_or_insert_with(|| replay.calls_digest.clone());
+        if *first != replay.calls_digest {
+            return Err("its records of the calls differ from those of the first replay".to_owned());
+        }
+        if self.is_recording {
+            self.instructions.record(kernel.name, mode, &replay.programs);
+            return Ok(());
+        }
+        self.instructions.compare(kernel.name, mode, &replay.programs)
+    }
 }
 
 fn report(lines: &[(String, bool)], seconds: u64) -> Result<()> {

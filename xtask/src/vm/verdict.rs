@@ -1,5 +1,7 @@
 //! Whether a replay in the guest went as it must, from what the guest said on its console (see `init.sh`).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 /// Calls in the recording, each of which has a name on the wire.
@@ -12,8 +14,17 @@ pub(super) fn has_booted(console: &str) -> bool {
     lines(console, "vm-booted").next().is_some()
 }
 
-/// Why the replay in this mode failed.
-pub(super) fn of(mode: &str, console: &str) -> Result<(), String> {
+/// What a good replay told besides.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Replay {
+    /// Stands for the records of all calls, without times.
+    pub(super) calls_digest: String,
+    /// Verified instructions by program.
+    pub(super) programs: BTreeMap<String, Option<u32>>,
+}
+
+/// What the replay in this mode told, or why it failed.
+pub(super) fn of(mode: &str, console: &str) -> Result<Replay, String> {
     if !has_booted(console) {
         return Err(format!("the kernel did not come up: {}", last_line(console)));
     }
@@ -39,7 +50,12 @@ pub(super) fn of(mode: &str, console: &str) -> Result<(), String> {
     if !differs.is_empty() {
         return Err(format!("{}; lost: {}", differs.join(", "), summary["events"]["lost"]));
     }
-    if code == "0" { Ok(()) } else { Err(format!("spanlet-node ended with {code}")) }
+    if code != "0" {
+        return Err(format!("spanlet-node ended with {code}"));
+    }
+    let calls_digest = summary["calls_digest"].as_str().ok_or("calls_digest is missing")?.to_owned();
+    let programs = serde_json::from_value(summary["programs"].clone()).map_err(|error| format!("programs: {error}"))?;
+    Ok(Replay { calls_digest, programs })
 }
 
 /// What stands behind `prefix` in the lines that begin with it.
@@ -57,7 +73,8 @@ mod tests {
 
     const GOOD: &str = "\u{1b}[2JLinux\r\nvm-booted 6.1.0-56-cloud-amd64 #1 SMP\r\n\
         vm-ended kprobe 0 {\"capture_mode\":\"kprobe\",\"calls_seen\":143,\"calls_named\":143,\
-        \"spans_upstream_joined\":263,\"spans_upstream_duplicates\":0,\"imbalances\":[],\"events\":{\"lost\":[]}}\r\n";
+        \"spans_upstream_joined\":263,\"spans_upstream_duplicates\":0,\"imbalances\":[],\"events\":{\"lost\":[]},\
+        \"calls_digest\":\"0a52\",\"programs\":{\"kprobe_read\":706}}\r\n";
 
     fn why(mode: &str, console: &str) -> String {
         of(mode, console).expect_err("it is no success")
@@ -66,7 +83,8 @@ mod tests {
     #[test]
     fn a_replay_that_saw_all_is_good() {
         assert!(has_booted(GOOD));
-        assert_eq!(of("kprobe", GOOD), Ok(()));
+        let programs = BTreeMap::from([("kprobe_read".to_owned(), Some(706))]);
+        assert_eq!(of("kprobe", GOOD), Ok(Replay { calls_digest: "0a52".to_owned(), programs }));
     }
 
     #[test]
@@ -82,7 +100,7 @@ mod tests {
         for (from, to, expected) in table {
             let console = GOOD.replace(from, to);
             match of("kprobe", &console) {
-                Ok(()) => assert_eq!(expected, "", "{to}"),
+                Ok(_) => assert_eq!(expected, "", "{to}"),
                 Err(why) => assert!(!expected.is_empty() && why.contains(expected), "{to}: {why}"),
             }
         }

@@ -49,6 +49,19 @@ fn a_plugin_call_is_part_of_the_pods_start() {
 }
 
 #[test]
+fn a_pod_known_by_its_uid_is_named_by_its_first_call() {
+    let mut synthesizer = synthesizer("");
+    let pod = Pod { uid: "uid-web".to_owned(), ..Pod::default() };
+    let nameless = Owner { pod: Arc::new(pod), container: None, source: "path" };
+    finished(&mut synthesizer, &Call { owner: Some(nameless), ..csi(PUBLISH, 1) });
+    finished(&mut synthesizer, &cri("RunPodSandbox", 1, 0, 3, 500, 200));
+    synthesizer.tick(u64::MAX);
+    let span = made(&mut synthesizer).remove(0);
+    assert_eq!(text(&span, "k8s.pod.name").as_deref(), Some("web"));
+    assert_eq!(text(&span, "spanlet.identity.source").as_deref(), Some("path"));
+}
+
+#[test]
 fn without_a_sampled_start_it_is_a_trace_of_its_own() {
     let mut synthesizer = synthesizer("");
     finished(&mut synthesizer, &publish());

@@ -1,6 +1,8 @@
 //! What came of a replay, and whether its ledger balances.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +21,11 @@ pub struct Summary {
     pub calls_seen: u64,
     pub calls_named: u64,
     pub calls_with_pod: u64,
+    /// Stands for what was told of every call but times and the machine's own ids: the same recording gives the same number
+    /// on every kernel and in every attach mode.
+    pub calls_digest: String,
+    /// Instructions that the verifier went through, by program; null where the kernel does not tell.
+    pub programs: BTreeMap<String, Option<u32>>,
     pub spans_sent: u64,
     pub spans_acknowledged: u64,
     pub send_retries: u64,
@@ -46,6 +53,8 @@ impl Summary {
             calls_seen: calls.len() as u64,
             calls_named: count(|call| !call["method"].is_null()),
             calls_with_pod: count(|call| !call["pod"].is_null()),
+            calls_digest: digest(calls),
+            programs: status.capture.programs.clone(),
             spans_sent: 0,
             spans_acknowledged: 0,
             send_retries: 0,
@@ -99,6 +108,25 @@ impl Summary {
         }
         found
     }
+}
+
+/// What a call's record says that does not differ from run to run.
+const STEADY_FIELDS: [&str; 8] =
+    ["stream", "method", "naming", "traceparent", "status", "pod", "sandbox_id", "container_id"];
+
+/// Of these only whether they are known.
+const PHASES: [&str; 4] = ["request_wait_ns", "handling_ns", "response_send_ns", "response_wait_ns"];
+
+fn digest(calls: &[Value]) -> String {
+    let steady = |call: &Value| {
+        let fields = STEADY_FIELDS.map(|field| call[field].to_string());
+        format!("{} {:?}", fields.join(" "), PHASES.map(|phase| call[phase].is_null()))
+    };
+    let mut records: Vec<String> = calls.iter().map(steady).collect();
+    records.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    records.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Whether all that the agent took in has left it again, or is known to be lost.
@@ -168,6 +196,6 @@ impl fmt::Display for Summary {
     }
 }
 
-fn sum(counts: &std::collections::BTreeMap<String, u64>) -> u64 {
+fn sum(counts: &BTreeMap<String, u64>) -> u64 {
     counts.values().sum()
 }

@@ -1,0 +1,39 @@
+//! Why capture knows less of calls than the kernel told.
+
+/// Counts by cause; they only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gaps {
+    /// Records of connections that are not known: not announced, or too many.
+    pub strays: u64,
+    /// Connections not followed because too many were open.
+    pub connections_refused: u64,
+    /// Calls not followed because too many were open on their connection.
+    pub streams_refused: u64,
+    /// Directions whose frames or header tables are no longer known.
+    pub tracks_lost: u64,
+    /// Points of calls that waited for a read for too long.
+    pub points_given_up: u64,
+}
+
+impl Gaps {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            strays: self.strays + other.strays,
+            connections_refused: self.connections_refused + other.connections_refused,
+            streams_refused: self.streams_refused + other.streams_refused,
+            tracks_lost: self.tracks_lost + other.tracks_lost,
+            points_given_up: self.points_given_up + other.points_given_up,
+        }
+    }
+
+    /// Each cause's label in metrics, and its count.
+    pub fn by_cause(self) -> [(&'static str, u64); 5] {
+        [
+            ("stray_record", self.strays),
+            ("connection_refused", self.connections_refused),
+            ("stream_refused", self.streams_refused),
+            ("track_lost", self.tracks_lost),
+            ("point_given_up", self.points_given_up),
+        ]
+    }
+}
