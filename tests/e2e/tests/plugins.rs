@@ -99,7 +99,7 @@ async fn plugin_calls_are_spans_of_their_pods_start() {
     exporter.export(kubelet).await.unwrap();
 
     let started = Instant::now();
-    while upstream.received().own_span_count() < 3 {
+    while upstream.received().own_span_count() < 4 {
         if started.elapsed() > PATIENCE {
             let calls: serde_json::Value = agent.get("/api/v1/calls").await.unwrap();
             panic!("{} spans of ours; {calls:#}\n{}", upstream.received().own_span_count(), agent.log());
@@ -107,14 +107,14 @@ async fn plugin_calls_are_spans_of_their_pods_start() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let arrived = spans::arrived(upstream.received()).unwrap();
-    for (method, socket, source) in
-        [(PUBLISH, "csi", "path"), (PREPARE, "dra", "claim"), (ALLOCATE, "device", "device")]
-    {
+    let expected =
+        [(STAGE, "csi", "volume"), (PUBLISH, "csi", "path"), (PREPARE, "dra", "claim"), (ALLOCATE, "device", "device")];
+    for (method, socket, source) in expected {
         let its = arrived.iter().find(|span| span.span.name == method[1..]).unwrap_or_else(|| panic!("no {method}"));
         is_part_of_the_start(its, method, &node.socket(socket), source);
     }
     assert!(agent.stop().await.unwrap().success(), "{}", agent.log());
-    assert_eq!((upstream.received().span_count(), upstream.received().duplicate_count()), (4, 0));
+    assert_eq!((upstream.received().span_count(), upstream.received().duplicate_count()), (5, 0));
 }
 
 fn is_part_of_the_start(span: &ServiceSpan, method: &str, socket: &Path, source: &str) {
