@@ -232,7 +232,7 @@ fn default_sockets() -> Vec<WatchedSocket> {
         "k3s/containerd/containerd.sock", // k3s and RKE2
         "k0s/containerd.sock",
     ];
-    // What is under `plugins` speaks CSI or DRA, told apart by the names of its methods.
+    // What is under `plugins` speaks CSI, or DRA if the socket is called so.
     const KUBELET: [(SocketKind, &str); 5] = [
         (SocketKind::Csi, "/var/lib/kubelet/plugins/*"),
         (SocketKind::Csi, "/csi/csi.sock"), // the same sockets, as the drivers' containers see them

@@ -26,6 +26,7 @@ const ID_HEAD_BYTES: u32 = 2;
 pub const FIELD_1: u8 = 0x0a;
 
 pub const KIND_CRI: u32 = 1;
+pub const KIND_CSI: u32 = 2;
 pub const KIND_DRA: u32 = 3;
 
 mod stage {

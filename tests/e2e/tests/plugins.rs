@@ -168,10 +168,10 @@ impl Node {
         self.directory.path().join(format!("{name}.sock"))
     }
 
+    /// CSI and DRA plugins share a folder, as kubelet's do.
     fn sockets(&self) -> serde_json::Value {
-        let kinds =
-            [("cri", "cri"), ("csi", "csi"), ("dra", "dra"), ("device", "device"), ("pod-resources", "kubelet")];
-        kinds.iter().map(|(kind, name)| json!({"kind": kind, "path": self.socket(name)})).collect()
+        let kinds = [("cri", "cri.sock"), ("csi", "*"), ("device", "device.sock"), ("pod-resources", "kubelet.sock")];
+        kinds.iter().map(|(kind, name)| json!({"kind": kind, "path": self.directory.path().join(name)})).collect()
     }
 
     /// What kubelet calls when it starts the pod, in its order: only the runtime's call carries the trace.
