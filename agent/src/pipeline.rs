@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::api::{CaptureState, CaptureStatus};
 use crate::batch::Batch;
 use crate::budget::{Budget, Reservation};
-use crate::call::{Call, CallEvent};
+use crate::call::{Call, CallEvent, Traceparent};
 use crate::capture::{self, Capture, Event};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
@@ -381,7 +381,7 @@ fn sample(call: &Call) -> CallSample<'_> {
         duration_ns: call.ended_ns.saturating_sub(call.started_ns),
         phases_ns,
         // Only a sampled trace can be looked up.
-        trace_id: call.traceparent.filter(|parent| parent.is_sampled()).map(|parent| parent.trace_id),
+        trace_id: call.traceparent.filter(Traceparent::is_sampled).map(|parent| parent.trace_id),
     }
 }
 

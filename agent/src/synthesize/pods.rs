@@ -75,7 +75,7 @@ impl PodCalls {
         let (SocketKind::Cri, Some(owner)) = (call.socket.kind, &call.owner) else { return };
         let Some(pod) = self.pod(&owner.pod) else { return };
         pod.newest = Arc::clone(&owner.pod);
-        let Some(traceparent) = call.traceparent.filter(|parent| parent.is_sampled()) else { return };
+        let Some(traceparent) = call.traceparent.filter(Traceparent::is_sampled) else { return };
         let ended_ns = is_finished.then_some(call.ended_ns);
         if creates(call) {
             pod.started(traceparent.trace_id, call.started_ns, ended_ns);

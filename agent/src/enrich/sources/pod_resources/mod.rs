@@ -79,7 +79,7 @@ impl Kubelet {
             match list(path).await {
                 Ok(pods) => return pods,
                 Err(error) => {
-                    tracing::debug!(socket = %path.display(), %error, "kubelet does not tell its pods' devices")
+                    tracing::debug!(socket = %path.display(), %error, "kubelet does not tell its pods' devices");
                 }
             }
         }

@@ -88,7 +88,7 @@ impl Runtime {
                         return Some(Answering { path: path.clone(), file });
                     }
                     Err(error) => {
-                        tracing::debug!(socket = %path.display(), %error, "the runtime does not tell its pods")
+                        tracing::debug!(socket = %path.display(), %error, "the runtime does not tell its pods");
                     }
                 }
             }
