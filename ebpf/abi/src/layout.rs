@@ -62,6 +62,12 @@ layout! {
     sock_net,
     /// `sock.sk_receive_queue.qlen`
     sock_receive_queue_length,
+    /// `sk_buff.len`
+    skb_length,
+    /// `sk_buff.cb`, in which a unix socket keeps a `unix_skb_parms`
+    skb_control,
+    /// `unix_skb_parms.consumed`
+    control_consumed,
     /// `net.ns.inum`
     net_inum,
     /// `unix_sock.addr`

@@ -283,22 +283,42 @@ pub fn write_ends(endpoint: *mut Endpoint) {
     unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
 }
 
-/// `bytes` were handed to the reader of `sk`.
+/// `bytes` are handed to the reader of `sk`. While that is under way, the buffer `skb` that they come from is still in the
+/// queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
 #[inline(never)]
-pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
+pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, sk: u64, skb: u64, taken: u32) {
     used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe {
         store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
-        align(sk, endpoint);
+        align(endpoint, sk, skb, taken);
         let note = if load!(endpoint, aligned) != 0 { read::ALIGNED } else { 0 };
         emit::tell(endpoint, Kind::Read, load!(endpoint, read), bytes as u32, note);
     }
 }
 
+/// Whether nothing is left when the read is over.
+#[inline(always)]
+fn is_emptied(sk: u64, skb: u64, taken: u32) -> bool {
+    let Some(length) = field::<u32>(sk, layout!(sock_receive_queue_length)) else { return false };
+    if skb == 0 {
+        return length == 0;
+    }
+    let Some(unread) = unread(skb) else { return false };
+    length == 1 && unread == taken
+}
+
+/// Bytes of a buffer that earlier reads have left: the kernel notes in it how many they took.
+#[inline(always)]
+fn unread(skb: u64) -> Option<u32> {
+    let length = field::<u32>(skb, layout!(skb_length))?;
+    let consumed = field::<u32>(skb.wrapping_add(layout!(skb_control) as u64), layout!(control_consumed))?;
+    Some(length.wrapping_sub(consumed))
+}
+
 /// When nothing is left to read and nothing is being written, what was read is what was written.
 #[inline(always)]
-unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
+unsafe fn align(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) {
     // SAFETY: both point into the map. The order matters: a write that begins after the first look leaves its bytes in the queue
     // for the last one, and `written` in between is that of a writer at rest.
     unsafe {
@@ -307,7 +327,7 @@ unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
             return;
         }
         let written = load!(writer, written);
-        if field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
+        if is_emptied(sk, skb, taken) {
             store!(endpoint, read, written);
             store!(endpoint, aligned, 1);
         }

@@ -60,7 +60,9 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[fentry(function = "unix_stream_read_actor")]
 pub fn fentry_read(context: FEntryContext) -> i32 {
-    cost::of(Program::Read, || read_actor(context.arg::<i32>(2), context.arg::<u64>(3)));
+    cost::of(Program::Read, || {
+        read_actor(context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), context.arg::<u64>(3));
+    });
     0
 }
 
@@ -110,15 +112,15 @@ pub fn send_begins(socket: u64, message: u64) {
     }
 }
 
-/// What kprobe mode shares: `chunk` bytes go to a reader.
+/// What kprobe mode shares: `chunk` bytes of a buffer go to a reader.
 #[inline(always)]
-pub fn read_actor(chunk: i32, state: u64) {
+pub fn read_actor(skb: u64, skip: i32, chunk: i32, state: u64) {
     let Some(socket) = field::<u64>(state, layout!(read_state_socket)) else { return };
     let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
     let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
     let Some(flags) = field::<u32>(state, layout!(read_state_flags)) else { return };
     if flags & MSG_PEEK == 0 && chunk > 0 {
-        connection::read_bytes(sk, endpoint, chunk as u64);
+        connection::read_bytes(endpoint, chunk as u64, sk, skb, (skip as u32).wrapping_add(chunk as u32));
     }
 }
 

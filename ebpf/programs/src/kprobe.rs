@@ -55,8 +55,9 @@ fn readable<const LOOP: bool>(context: &ProbeContext) {
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[kprobe]
 pub fn kprobe_read(context: ProbeContext) -> u32 {
+    let (Some(skb), Some(skip)) = (context.arg::<u64>(0), context.arg::<i32>(1)) else { return 0 };
     let (Some(chunk), Some(state)) = (context.arg::<i32>(2), context.arg::<u64>(3)) else { return 0 };
-    cost::of(Program::Read, || fentry::read_actor(chunk, state));
+    cost::of(Program::Read, || fentry::read_actor(skb, skip, chunk, state));
     0
 }
 

@@ -174,7 +174,7 @@ fn exit<const LOOP: bool>(result: i64) {
             }
             connection::write_ends(endpoint);
         } else if result > 0 {
-            connection::read_bytes(sk, endpoint, result as u64);
+            connection::read_bytes(endpoint, result as u64, sk, 0, 0);
         }
     }
     let _ = MARKS.remove(&thread);

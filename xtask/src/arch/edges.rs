@@ -26,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("filter", &["config", "observe", "batch", "spanlet_otlp"]),
     ("export", &["config", "observe", "batch", "budget", "spanlet_otlp"]),
     ("record", &["config", "observe", "batch", "call", "exec", "pod", "api", "spanlet_otlp"]),
-    ("cli", &["config", "api"]),
+    ("cli", &["config", "api", "call"]),
     ("main", &["cli", "config", "observe", "pipeline"]), // observe: the log starts before the pipeline
 ];
 /// The one module that knows all.

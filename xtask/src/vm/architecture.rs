@@ -43,7 +43,7 @@ impl Architecture {
             }
             Self::Arm64 => {
                 let folder = build::for_arm64(&["spanlet", "spanlet-node"])?;
-                Ok(Programs { busybox: archive.file("busybox-static:arm64", "bin/busybox")?, folder })
+                Ok(Programs { busybox: archive.machines_file("busybox-static:arm64", "bin/busybox")?, folder })
             }
         }
     }
