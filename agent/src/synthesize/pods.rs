@@ -9,8 +9,8 @@ use super::plugins::Parent;
 use crate::call::{Call, SocketKind, Traceparent};
 use crate::pod::{Owner, Pod};
 
-/// Most pods whose calls are kept: four full nodes' worth of pods that start.
-const MAX_PODS: usize = 1024;
+/// Most pods whose calls are kept: a full node's; those of a pod that was forgotten are long over.
+const MAX_PODS: usize = 256;
 
 /// Most calls kept of one pod: a start has six, and a few probes run beside it.
 const MAX_CALLS: usize = 16;
