@@ -246,7 +246,10 @@ impl Worker {
                     self.count();
                 }
                 _ = tick.tick(), if self.synthesizer.is_waiting() => self.synthesizer.tick(now_ns()),
-                Some(query) = inputs.questions.recv() => self.answer(query),
+                Some(query) = inputs.questions.recv() => {
+                    inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
+                    self.answer(query);
+                }
                 _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;
                     inputs.received.close();

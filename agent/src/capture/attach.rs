@@ -9,7 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::PATH_BYTES;
+use spanlet_abi::limits::{PATH_BYTES, WAKE_PART};
 
 use super::Mode;
 use super::counters::CountersView;
@@ -81,29 +81,29 @@ enum Hook {
 /// One program of a mode.
 struct Entry {
     name: &'static str,
-    /// The same for kernels without `bpf_loop`, if it walks frames.
-    bounded: Option<&'static str>,
+    /// The same for kernels without `bpf_loop` (before 5.17) or typed access to the current task (before 5.11).
+    older: Option<&'static str>,
     hook: Hook,
 }
 
 const fn entry(name: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: None, hook }
+    Entry { name, older: None, hook }
 }
 
-const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: Some(bounded), hook }
+const fn twin(name: &'static str, older: &'static str, hook: Hook) -> Entry {
+    Entry { name, older: Some(older), hook }
 }
 
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
 const fn programs(mode: Mode) -> &'static [Entry] {
     const TRACEPOINT: &[Entry] = &[
-        walker("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
-        entry("sys_enter", Hook::Tracepoint("sys_enter")),
+        twin("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
+        twin("sys_enter", "sys_enter_untyped", Hook::Tracepoint("sys_enter")),
     ];
     const FENTRY: &[Entry] = &[
         entry("fentry_release", Hook::Entry("unix_release_sock")),
         entry("fentry_read", Hook::Entry("unix_stream_read_actor")),
-        walker("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
+        twin("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
         entry("fentry_send", Hook::Entry("unix_stream_sendmsg")),
         entry("fexit_connect", Hook::Exit("unix_stream_connect")),
         entry("fentry_connect", Hook::Entry("unix_stream_connect")),
@@ -111,7 +111,7 @@ const fn programs(mode: Mode) -> &'static [Entry] {
     const KPROBE: &[Entry] = &[
         entry("kprobe_release", Hook::Probe("unix_release_sock")),
         entry("kprobe_read", Hook::Probe("unix_stream_read_actor")),
-        walker("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
+        twin("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
         entry("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
         entry("kprobe_connect", Hook::Probe("unix_stream_connect")),
     ];
@@ -127,7 +127,8 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
     let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
-    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus];
+    let identity =
+        [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus, setup.ring_bytes / WAKE_PART];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
@@ -178,8 +179,8 @@ fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
 /// Loads a program, or its twin where the kernel refuses it; says which.
 fn load(ebpf: &mut Ebpf, entry: &Entry, btf: &Btf) -> Result<&'static str, AttachError> {
     let first = load_one(ebpf, entry.name, entry.hook, btf);
-    match (first, entry.bounded) {
-        (Err(AttachError::Load { .. }), Some(bounded)) => load_one(ebpf, bounded, entry.hook, btf),
+    match (first, entry.older) {
+        (Err(AttachError::Load { .. }), Some(older)) => load_one(ebpf, older, entry.hook, btf),
         (first, _) => first,
     }
 }

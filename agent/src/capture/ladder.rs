@@ -35,7 +35,7 @@ pub struct Plan {
 const OF_MESSAGES: [&str; 10] =
     ["msg_iter", "iter_type", "iov", "ITER_IOVEC", "iov_offset", "count", "nr_segs", "socket", "cb", "consumed"];
 /// Fields that only tracepoint mode needs.
-const OF_DESCRIPTORS: [&str; 8] = ["files", "fdt", "max_fds", "fd", "private_data", "pt_regs", "orig_ax", "syscallno"];
+const OF_DESCRIPTORS: [&str; 7] = ["files", "fdt", "max_fds", "fd", "private_data", "orig_ax", "r10"];
 
 /// Chooses by what is there; a mode that was asked for is the only one tried.
 pub fn plan(asked: CaptureMode, features: &Features) -> Plan {

@@ -115,16 +115,17 @@ fn iterator(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>)
     layout.iter_is_ubuf = types.values.get("ITER_UBUF").copied().unwrap_or(ABSENT);
 }
 
-/// Where `struct pt_regs` keeps a system call's number and arguments.
+/// Where `struct pt_regs` keeps arguments, of system calls and of functions, and a system call's number.
 fn registers(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>) {
     let fields = [
         &mut layout.regs_argument_0,
         &mut layout.regs_argument_1,
         &mut layout.regs_argument_2,
         &mut layout.regs_argument_3,
+        &mut layout.regs_function_argument_3,
         &mut layout.regs_number,
     ];
-    let x86 = ["di", "si", "dx", "r10", "orig_ax"];
+    let x86 = ["di", "si", "dx", "r10", "cx", "orig_ax"];
     if types.offset("pt_regs", "orig_ax").is_some() {
         for (field, name) in fields.into_iter().zip(x86) {
             set(field, types.offset("pt_regs", name), name, missing);
@@ -133,9 +134,10 @@ fn registers(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>
     }
     // arm64: the arguments are x0 to x3 of user_regs.regs.
     let first = types.offset("pt_regs", "user_regs.regs").or_else(|| types.offset("pt_regs", "regs"));
+    let register = |number: u32| first.map(|first| first + 8 * number);
     let number = types.offset("pt_regs", "syscallno");
-    for (i, field) in fields.into_iter().enumerate() {
-        let offset = if i == 4 { number } else { first.map(|first| first + 8 * i as u32) };
+    let offsets = [register(0), register(1), register(2), register(3), register(3), number];
+    for (field, offset) in fields.into_iter().zip(offsets) {
         set(field, offset, "pt_regs", missing);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spanlet_abi::event::Kind;
+use spanlet_abi::limits::LOOK_EVERY_MS;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attach::Attached;
@@ -21,6 +22,9 @@ use super::totals::Totals;
 use super::{Event, Status, probe};
 use crate::config;
 use crate::observe::Metrics;
+
+/// The programs wake the thread only when the ring fills up.
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS as u64);
 
 /// What the pipeline asks of the thread.
 #[derive(Debug)]
@@ -135,7 +139,7 @@ impl Worker {
         let mut sampled = Instant::now();
         let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
         loop {
-            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], SAMPLE_EVERY)?;
+            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
                 sampled = Instant::now();
@@ -189,6 +193,7 @@ impl Worker {
         clock: Clock,
         totals: &Totals,
     ) -> Result<(), Stopped> {
+        attached.counters.looks();
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {

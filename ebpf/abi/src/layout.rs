@@ -113,6 +113,8 @@ layout! {
     regs_argument_1,
     regs_argument_2,
     regs_argument_3,
+    /// `pt_regs` offset of the fourth argument of a kernel function; the first three are where a system call's are
+    regs_function_argument_3,
     /// `pt_regs` offset of the system call's number
     regs_number,
 }
@@ -129,6 +131,8 @@ pub struct Agent {
     pub pid_inum: u32,
     /// CPUs that the machine can have: each has a slot in the map of runs.
     pub cpus: u32,
+    /// The agent is woken when the ring holds more bytes than this; it looks by itself every [`crate::limits::LOOK_EVERY_MS`].
+    pub wake_bytes: u32,
 }
 
 /// What to do at a system call, by its number (tracepoint mode).
@@ -155,4 +159,4 @@ pub enum Action {
 pub const SYSTEM_CALLS: usize = 512;
 
 const _: () = assert!(size_of::<Layout>() == 4 * FIELDS);
-const _: () = assert!(size_of::<Agent>() == 16);
+const _: () = assert!(size_of::<Agent>() == 20);

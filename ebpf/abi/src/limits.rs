@@ -21,6 +21,13 @@ pub const NESTED_BYTES: usize = 512;
 /// Digits of a sandbox or container id.
 pub const ID_BYTES: usize = 64;
 
+/// How often the agent looks into the ring by itself. Waking it costs the task that wrote a record more than all the rest, so
+/// it is done only when the ring fills up; before spans are joined and questions answered the agent looks anyway.
+pub const LOOK_EVERY_MS: u32 = 100;
+
+/// The part of the ring that may fill before the agent is woken.
+pub const WAKE_PART: u32 = 8;
+
 /// Bytes looked at to find a field and where it starts: two tags, two lengths and a first byte take 11.
 pub const WINDOW_BYTES: usize = 24;
 

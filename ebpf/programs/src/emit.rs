@@ -3,12 +3,13 @@
 //! A step of the walk sets out one record in its endpoint ([`set_out`]); [`flush`] writes it. So there is one copy of the code
 //! that writes, for the verifier too.
 
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use spanlet_abi::counters::Counters;
 use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
 use spanlet_abi::limits::{LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
-use crate::maps::{COUNTERS, EVENTS, Endpoint, load, store};
+use crate::maps::{COUNTERS, EVENTS, Endpoint, agent, load, store};
 
 /// Sets out a record without a payload: the walk's current frame, stream and offset.
 ///
@@ -123,7 +124,24 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
             field: 0,
         });
     }
-    entry.submit(0);
+    entry.submit(wakeup());
+}
+
+/// Whether a record wakes the agent: once, until it has looked.
+#[inline(never)]
+fn wakeup() -> u64 {
+    if EVENTS.query(BPF_RB_AVAIL_DATA as u64) <= agent!(wake_bytes) as u64 {
+        return BPF_RB_NO_WAKEUP as u64;
+    }
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return BPF_RB_NO_WAKEUP as u64 };
+    // SAFETY: a field of a map value. Two CPUs that see 0 at once wake the agent twice, which does no harm.
+    unsafe {
+        if load!(counters, woken) != 0 {
+            return BPF_RB_NO_WAKEUP as u64;
+        }
+        store!(counters, woken, 1);
+    }
+    BPF_RB_FORCE_WAKEUP as u64
 }
 
 /// Most bytes of kernel memory in a record.
@@ -144,9 +162,9 @@ unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
         copy_head((&raw mut (*record).head).cast(), (&raw const (*endpoint).head).cast());
         let data: *mut u8 = (&raw mut (*record).data).cast();
         if N == 0 || payload::<N>(endpoint, data) {
-            entry.submit(0);
+            entry.submit(wakeup());
         } else {
-            entry.discard(0);
+            entry.discard(wakeup());
             lost(kind, Reason::ReadFault);
         }
     }

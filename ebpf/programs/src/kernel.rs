@@ -29,6 +29,17 @@ pub fn field<T: Copy>(structure: u64, offset: u32) -> Option<T> {
     read(structure.wrapping_add(offset as u64))
 }
 
+/// A field of a structure whose type the verifier knows: a load instead of a helper's call. The kernel turns a bad address into
+/// zero.
+///
+/// # Safety
+/// `structure` is a pointer that the verifier follows, and the type's BTF gave `offset`.
+#[inline(always)]
+pub unsafe fn typed<T: Copy>(structure: u64, offset: u32) -> T {
+    // SAFETY: the caller's promise; volatile, because the structure is the kernel's and changes.
+    unsafe { core::ptr::read_volatile(structure.wrapping_add(offset as u64) as *const T) }
+}
+
 /// Copies kernel memory.
 ///
 /// # Safety

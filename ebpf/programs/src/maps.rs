@@ -198,7 +198,7 @@ pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;
 #[unsafe(no_mangle)]
-pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0 };
+pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0, wake_bytes: 0 };
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 

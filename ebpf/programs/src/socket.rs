@@ -1,9 +1,9 @@
 //! What a `struct sock` says: its path, its peer, its inode, its network namespace; and which paths are watched.
 
-use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_get_current_task_btf};
 use spanlet_abi::limits::PATH_BYTES;
 
-use crate::kernel::{at_most, copy, copy_user, field, read_user};
+use crate::kernel::{at_most, copy, copy_user, field, read, read_user, typed};
 use crate::maps::{PATHS, PathKey, agent, layout};
 use crate::message::{KIND_CSI, KIND_DRA};
 
@@ -32,6 +32,34 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
     Some(sk)
 }
 
+/// What would be the `struct sock` behind a file descriptor if it is a socket. What is found in the map of endpoints by it is
+/// still to be checked by [`of_descriptor`]: this is the short way for the many that are not found.
+#[inline(always)]
+pub fn guess_of_descriptor<const TYPED: bool>(descriptor: u32) -> Option<u64> {
+    let file = if TYPED { file_of_typed(descriptor)? } else { file_of(descriptor)? };
+    let socket = field::<u64>(file, layout!(file_private_data))?;
+    field::<u64>(socket, layout!(socket_sk))
+}
+
+/// For kernels that let programs follow pointers from the current task (5.11 and newer).
+#[inline(always)]
+fn file_of_typed(descriptor: u32) -> Option<u64> {
+    // SAFETY: the helper has no arguments and returns a pointer whose type the verifier knows, as it does of what it points to.
+    let slots: u64 = unsafe {
+        let task = bpf_get_current_task_btf() as u64;
+        let files: u64 = typed(task, layout!(task_files));
+        if files == 0 {
+            return None;
+        }
+        let table: u64 = typed(files, layout!(files_fdt));
+        if table == 0 || descriptor >= typed::<u32>(table, layout!(fdtable_max_fds)) {
+            return None;
+        }
+        typed(table, layout!(fdtable_fd))
+    };
+    in_slot(slots, descriptor)
+}
+
 #[inline(always)]
 fn file_of(descriptor: u32) -> Option<u64> {
     // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
@@ -41,8 +69,12 @@ fn file_of(descriptor: u32) -> Option<u64> {
     if descriptor >= field::<u32>(table, layout!(fdtable_max_fds))? {
         return None;
     }
-    let slots = field::<u64>(table, layout!(fdtable_fd))?;
-    let file = crate::kernel::read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
+    in_slot(field::<u64>(table, layout!(fdtable_fd))?, descriptor)
+}
+
+#[inline(always)]
+fn in_slot(slots: u64, descriptor: u32) -> Option<u64> {
+    let file = read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
     if file == 0 { None } else { Some(file) }
 }
 

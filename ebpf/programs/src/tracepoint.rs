@@ -12,8 +12,8 @@ use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 use crate::connection::{self, global_process, now_ns, thread, watched};
 use crate::cost;
 use crate::emit;
-use crate::kernel::{field, opaque, read_user};
-use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
+use crate::kernel::{opaque, read_user, typed};
+use crate::maps::{ACTIONS, Endpoint, MARKS, Mark, PROCESSES, layout, load};
 use crate::socket;
 use crate::walk;
 
@@ -25,12 +25,16 @@ const MSGHDR_COUNT: u64 = 24;
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysEnter, || {
-        let action = action_of(context.arg::<u64>(1));
-        if action != Action::None as u8 {
-            enter(context.arg::<u64>(0), action);
-        }
-    });
+    cost::of(Program::SysEnter, || enters::<true>(&context));
+    0
+}
+
+/// The same for kernels that do not let programs follow pointers from the current task.
+///
+/// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter_untyped(context: BtfTracePointContext) -> i32 {
+    cost::of(Program::SysEnter, || enters::<false>(&context));
     0
 }
 
@@ -51,9 +55,17 @@ pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
+fn enters<const TYPED: bool>(context: &BtfTracePointContext) {
+    let action = action_of(context.arg::<u64>(1));
+    if action != Action::None as u8 {
+        enter::<TYPED>(context.arg::<u64>(0), action);
+    }
+}
+
+#[inline(always)]
 fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
-    let regs = context.arg::<u64>(0);
-    let Some(number) = field::<u32>(regs, layout!(regs_number)) else { return };
+    // SAFETY: the verifier knows the type of the tracepoint's argument.
+    let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
     let action = action_of(number as u64);
     if action != Action::None as u8 {
         exit::<LOOP>(context.arg::<i64>(1));
@@ -71,7 +83,7 @@ fn action_of(number: u64) -> u8 {
 }
 
 #[inline(always)]
-fn enter(regs: u64, action: u8) {
+fn enter<const TYPED: bool>(regs: u64, action: u8) {
     if action == Action::Connect as u8 {
         connect_enters(regs);
         return;
@@ -84,9 +96,8 @@ fn enter(regs: u64, action: u8) {
     if unsafe { PROCESSES.get(&global_process()) }.is_none() {
         return;
     }
-    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
-    let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
-    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
+    let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) else { return };
     if action == Action::Close as u8 {
         connection::closed(sk);
         return;
@@ -103,11 +114,29 @@ fn enter(regs: u64, action: u8) {
     }
 }
 
+/// The watched socket behind a descriptor. Most are not watched, so that is found out first, in fewer steps.
+#[inline(always)]
+fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint)> {
+    let guess = socket::guess_of_descriptor::<TYPED>(descriptor)?;
+    if watched(guess).is_none() && emit::old_connections().is_none() {
+        return None;
+    }
+    let sk = socket::of_descriptor(descriptor)?;
+    let endpoint = watched(sk).or_else(|| connection::find_old(sk))?;
+    Some((sk, endpoint))
+}
+
+/// An argument of the system call.
+#[inline(always)]
+fn argument(regs: u64, register: u32) -> u64 {
+    // SAFETY: the verifier knows the type of the tracepoint's argument.
+    unsafe { typed(regs, register) }
+}
+
 /// Where the bytes of a write are.
 #[inline(always)]
 fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
-    let Some(argument_1) = field::<u64>(regs, layout!(regs_argument_1)) else { return false };
-    let Some(argument_2) = field::<u64>(regs, layout!(regs_argument_2)) else { return false };
+    let (argument_1, argument_2) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     if action == Action::Write as u8 {
         mark.buffer = argument_1;
         mark.end = argument_2;
@@ -129,20 +158,19 @@ fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
 #[inline(always)]
 fn peeks(regs: u64, action: u8) -> bool {
     let flags = if action == Action::ReceiveFrom as u8 {
-        field::<u64>(regs, layout!(regs_argument_3))
+        argument(regs, layout!(regs_argument_3))
     } else if action == Action::ReceiveMessage as u8 {
-        field::<u64>(regs, layout!(regs_argument_2))
+        argument(regs, layout!(regs_argument_2))
     } else {
-        None
+        0
     };
-    flags.unwrap_or(0) & MSG_PEEK != 0
+    flags & MSG_PEEK != 0
 }
 
 #[inline(always)]
 fn connect_enters(regs: u64) {
-    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
-    let Some(address) = field::<u64>(regs, layout!(regs_argument_1)) else { return };
-    let Some(length) = field::<u64>(regs, layout!(regs_argument_2)) else { return };
+    let descriptor = argument(regs, layout!(regs_argument_0));
+    let (address, length) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     let mut path = socket::empty_key();
     if !socket::given_path(address, length, false, &mut path) {
         return;

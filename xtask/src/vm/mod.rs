@@ -10,6 +10,7 @@
 mod architecture;
 mod archive;
 mod boot;
+mod cost;
 mod guest;
 mod instructions;
 mod kernels;
@@ -24,6 +25,7 @@ use crate::setup::{self, Need};
 use crate::{build, sh};
 use architecture::Architecture;
 use archive::Archive;
+use boot::Work;
 use instructions::Instructions;
 use kernels::{Boot, KERNELS, Kernel};
 use verdict::Replay;
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     /// Write down the verifier's work with each program instead of comparing it
     #[arg(long)]
     record: bool,
+    /// Count the instructions that probes add, instead of replaying
+    #[arg(long, conflicts_with = "record")]
+    cost: bool,
 }
 
 impl Arguments {
@@ -80,9 +85,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
         let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
         for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
-            let console = boot::run(kernel, boot, &image, initramfs, &folder())?;
-            judge.boot(kernel, boot, &console);
+            let work = if arguments.cost { Work::Cost } else { Work::Replay };
+            let console = boot::run(kernel, boot, work, &image, initramfs, &folder())?;
+            match work {
+                Work::Replay => judge.boot(kernel, boot, &console),
+                Work::Cost => cost::report(kernel, boot, &console).map_err(anyhow::Error::msg)?,
+            }
         }
+    }
+    if arguments.cost {
+        return Ok(());
     }
     if arguments.record {
         judge.instructions.save()?;
