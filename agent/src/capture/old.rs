@@ -60,7 +60,10 @@ pub fn cri_listeners(paths: &[WatchedPath]) -> io::Result<Vec<u64>> {
 
 /// An accepted socket shows its listener's path; its peer is the client.
 fn on_watched_paths(sockets: &[UnixSocket], paths: &[WatchedPath]) -> Vec<OldConnection> {
-    let watched = |socket: &UnixSocket| paths.iter().find(|path| path.covers(&socket.path)).map(|path| path.kind);
+    let watched = |socket: &UnixSocket| {
+        let path = paths.iter().find(|path| path.covers(&socket.path))?;
+        Some(path.kind_of(&socket.path))
+    };
     let of = |socket: &UnixSocket| {
         Some(OldConnection { kind: watched(socket)?, client_inode: socket.peer?, server_inode: socket.inode })
     };

@@ -17,6 +17,8 @@ mod execs;
 mod logs;
 mod names;
 mod pending;
+mod plugins;
+mod questions;
 mod requests;
 mod source;
 pub mod sources;
@@ -25,13 +27,15 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
+pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, Source};
 pub use self::store::StoreCounts;
 
 use self::execs::Execs;
 use self::pending::Pending;
+use self::plugins::claim_key;
+use self::questions::Questions;
 use self::requests::Requests;
-use self::store::{Identity, SpanOwners, Store};
+use self::store::{SpanOwners, Store, Thing};
 use crate::config;
 use crate::observe::IdentityResult;
 use crate::pod::Owner;
@@ -73,6 +77,7 @@ pub struct Enricher {
     node_attributes: Vec<(String, String)>,
     pending: Pending,
     execs: Execs,
+    questions: Questions,
     late: Vec<LateOwner>,
     spans_owned: u64,
 }
@@ -88,6 +93,7 @@ impl Enricher {
             node_attributes: Vec::new(),
             pending: Pending::default(),
             execs: Execs::default(),
+            questions: Questions::default(),
             late: Vec::new(),
             spans_owned: 0,
         }
@@ -103,30 +109,24 @@ impl Enricher {
     pub fn learn(&mut self, fact: &Fact<'_>, source: Source) {
         match *fact {
             Fact::Pod(name) => {
-                self.store.claim_pod(&name, source);
+                self.claim_pod(&name, source);
             }
             Fact::Sandbox { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_sandbox(id, pod, source);
                 }
             }
             Fact::Container { id, name, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_container(id, name, pod, source);
                 }
             }
-            Fact::Volume { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_volume(id, pod);
-                    self.settle(id, &Identity { pod, container: None, source: Source::Volume });
-                }
+            Fact::Volume { id, pod } => self.assign(Thing::Volume, id, &pod, source),
+            Fact::Claim { uid, pod } => self.assign(Thing::Claim, uid, &pod, source),
+            Fact::ClaimName { namespace, name, pod } => {
+                self.assign(Thing::ClaimName, &claim_key(namespace, name), &pod, source);
             }
-            Fact::Claim { uid, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_dra(uid, pod);
-                    self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
-                }
-            }
+            Fact::Device { id, pod } => self.assign(Thing::Device, id, &pod, source),
             Fact::Attributes { pod_uid, attributes } => {
                 self.attributes_told = true;
                 self.store.set_attributes(pod_uid, attributes);
@@ -149,6 +149,11 @@ impl Enricher {
     /// The owners that became known of calls that had passed without; each is told once.
     pub fn take_late_owners(&mut self) -> Vec<LateOwner> {
         std::mem::take(&mut self.late)
+    }
+
+    /// What is worth asking; each is told once.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.questions.take()
     }
 
     /// What has been counted so far.
@@ -176,6 +181,7 @@ impl Counts {
             IdentityResult::IdEvicted => self.store.ids_evicted,
             IdentityResult::TraceEvicted => self.store.traces_evicted,
             IdentityResult::PendingDropped => self.pending_dropped,
+            IdentityResult::NotAsked => 0, // counted by who passes questions on
             IdentityResult::LinkDropped => self.links_dropped,
         }
     }

@@ -122,7 +122,11 @@ impl CallSeen {
             Subject::SandboxId(id) => sandbox_id = Some(id.as_str()),
             Subject::ContainerId(id) => container_id = Some(id.as_str()),
             Subject::Image(name) => image = Some(name.as_str()),
-            Subject::Unknown | Subject::Sandbox { .. } | Subject::Volume { .. } | Subject::Claims(_) => {}
+            Subject::Unknown
+            | Subject::Sandbox { .. }
+            | Subject::Volume { .. }
+            | Subject::Claims(_)
+            | Subject::Device(_) => {}
         }
         if method_ends_with("/RunPodSandbox") {
             sandbox_id = call.response_id.as_deref();

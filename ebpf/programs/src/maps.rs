@@ -153,7 +153,8 @@ pub struct Message {
     /// Bytes of the first part of a field: from the window, and from the stream.
     pub from_window: u32,
     pub from_stream: u32,
-    pub zero: u32,
+    /// Bytes at the window's start that were taken.
+    pub behind: u32,
     /// Where and when the first message ended.
     pub end_offset: u64,
     pub end_ns: u64,
@@ -317,7 +318,7 @@ pub static EMPTY_MESSAGE: Message = Message {
     value: 0,
     from_window: 0,
     from_stream: 0,
-    zero: 0,
+    behind: 0,
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],

@@ -5,6 +5,7 @@ use spanlet_abi::limits::PATH_BYTES;
 
 use crate::kernel::{at_most, copy, copy_user, current_task, field, read, read_user, typed};
 use crate::maps::{PATHS, PathKey, agent, layout};
+use crate::message::{KIND_CSI, KIND_DRA};
 
 const AF_UNIX: u16 = 1;
 /// File type bits of `inode.i_mode` (linux/stat.h).
@@ -160,5 +161,25 @@ pub fn watched_kind(key: &PathKey) -> Option<u32> {
     if key.data[0] == 0 {
         return None;
     }
-    PATHS.get(key).copied()
+    let kind = PATHS.get(key).copied()?;
+    Some(if kind == KIND_CSI && is_dra(key) { KIND_DRA } else { kind })
+}
+
+/// Whether a plugin's socket is one of DRA: `dra.sock`, or `dra-<uid>.sock` while one instance takes over from another
+/// (dynamic-resource-allocation `kubeletplugin/draplugin.go`). Others under kubelet's folder of plugins speak CSI.
+#[inline(never)]
+fn is_dra(key: &PathKey) -> bool {
+    const NAME: &[u8; 4] = b"/dra";
+    let path = (&raw const key.data).cast::<u8>();
+    let mut last = false;
+    let mut i = 0;
+    while i < PATH_BYTES - NAME.len() {
+        // SAFETY: the last byte read is inside the path.
+        let at = |ahead: usize| unsafe { path.add(i + ahead).read_volatile() };
+        if at(0) == NAME[0] {
+            last = at(1) == NAME[1] && at(2) == NAME[2] && at(3) == NAME[3];
+        }
+        i += 1;
+    }
+    last
 }

@@ -9,6 +9,7 @@ pub mod programs;
 mod raw;
 pub mod replay;
 pub mod runtime;
+pub mod stand_in;
 pub mod upstream;
 
 use anyhow::{Result, bail};

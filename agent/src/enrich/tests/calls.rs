@@ -181,6 +181,71 @@ fn claims_are_the_pods_that_reserved_them() {
     assert_eq!((pod_of(Some(&owner)), owner.source), (Some("web"), "claim"));
 }
 
+fn by_name(name: &'static str) -> PodName<'static> {
+    PodName { namespace: "default", name, uid: "" }
+}
+
+fn allocate(node: &mut Node, device: &str) -> Call {
+    let subject = Subject::Device(device.to_owned());
+    node.call(SocketKind::DevicePlugin, None, "v1beta1.DevicePlugin/Allocate", subject, None)
+}
+
+/// Stream, pod and source of each.
+fn late(node: &mut Node) -> Vec<(u32, String, &'static str)> {
+    let late = node.enricher.take_late_owners().into_iter();
+    late.map(|late| (late.stream, late.owner.pod.name.clone(), late.owner.source)).collect()
+}
+
+#[test]
+fn a_device_is_the_pods_that_kubelet_gave_it_to() {
+    let mut node = Node::new();
+    node.start_pod(1, "old");
+    node.start_pod(2, "new");
+    node.enricher.take_questions();
+    for pod in ["old", "new"] {
+        let allocated = allocate(&mut node, "gpu-0");
+        assert_eq!((&allocated.owner, asked(&mut node)), (&None, vec!["device gpu-0".to_owned()]), "for {pod}");
+        node.enricher.learn(&Fact::Device { id: "gpu-0", pod: by_name(pod) }, Source::Runtime);
+        assert_eq!(late(&mut node), [(allocated.stream, pod.to_owned(), "device")]);
+        let subject = Subject::Device("gpu-0".to_owned());
+        let method = "v1beta1.DevicePlugin/PreStartContainer";
+        let owner = node.call(SocketKind::DevicePlugin, None, method, subject, None).owner.unwrap();
+        assert_eq!((pod_of(Some(&owner)), owner.source), (Some(pod), "device"));
+    }
+}
+
+#[test]
+fn a_device_waits_for_a_pod_that_is_known_by_name_only() {
+    let mut node = Node::new();
+    let allocated = allocate(&mut node, "gpu-0");
+    node.enricher.learn(&Fact::Device { id: "gpu-0", pod: by_name("web") }, Source::Runtime);
+    assert_eq!(late(&mut node), []);
+    node.start_pod(1, "web");
+    assert_eq!(late(&mut node), [(allocated.stream, "web".to_owned(), "device")]);
+}
+
+#[test]
+fn a_claim_is_known_by_its_name_too() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    node.enricher.take_questions();
+    let claim = Claim { namespace: "default".to_owned(), uid: "claim-1".to_owned(), name: "gpu".to_owned() };
+    let prepare = |node: &mut Node| {
+        let method = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources";
+        // The same folder holds CSI and DRA sockets.
+        node.call(SocketKind::Csi, None, method, Subject::Claims(vec![claim.clone()]), None)
+    };
+    let first = prepare(&mut node);
+    assert_eq!((&first.owner, asked(&mut node)), (&None, vec!["claim default/gpu".to_owned()]));
+    node.enricher.learn(&Fact::ClaimName { namespace: "default", name: "gpu", pod: by_name("web") }, Source::Runtime);
+    assert_eq!(late(&mut node), [(first.stream, "web".to_owned(), "claim")]);
+    let web = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &web };
+    node.enricher.learn(&Fact::Claim { uid: "claim-1", pod }, Source::Api);
+    assert_eq!(late(&mut node), [], "told once");
+    assert_eq!(prepare(&mut node).owner.unwrap().source, "claim");
+}
+
 #[test]
 fn calls_of_other_plugins_name_no_pod() {
     let mut node = Node::new();
@@ -312,4 +377,43 @@ fn too_many_that_wait_or_run_are_given_up_and_counted() {
     let mut child = process((6_000, 4_999), &["runc", "init"], &[]);
     node.enricher.exec(&mut child);
     assert_eq!(pod_of(child.owner.as_ref()), Some("web"));
+}
+
+// === questions ===
+
+fn asked(node: &mut Node) -> Vec<String> {
+    let ids = node.enricher.take_questions().into_iter().map(|question| match question {
+        Question::Container { id } => id,
+        Question::Device { id } => format!("device {id}"),
+        Question::Claim { namespace, name } => format!("claim {namespace}/{name}"),
+    });
+    ids.collect()
+}
+
+#[test]
+fn a_container_that_nothing_has_named_is_asked_for_once() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    assert_eq!(asked(&mut node), [id("web", "container")]);
+    node.cri(2, "RuntimeService/ContainerStatus", container("web"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+
+    let uid = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("web", "container"), name: "app", pod }, Source::Runtime);
+    let owner = node.cri(3, "RuntimeService/ExecSync", container("web"), None).owner.unwrap();
+    assert_eq!((owner.container.unwrap().name.as_str(), owner.source), ("app", "wire"));
+}
+
+#[test]
+fn a_container_is_asked_for_unless_it_is_named_or_being_removed() {
+    let mut node = Node::new();
+    let uid = uid("old");
+    let pod = PodName { namespace: "default", name: "old", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("old", "container"), name: "app", pod }, Source::Runtime);
+    node.cri(1, "RuntimeService/StartContainer", container("old"), None);
+    node.cri(2, "RuntimeService/RemoveContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+    node.cri(3, "RuntimeService/StopContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [id("other", "container")]);
 }
