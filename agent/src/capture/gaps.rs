@@ -3,7 +3,7 @@
 /// Counts by cause; they only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gaps {
-    /// Records of connections that are not known: not announced, or too many.
+    /// Records of connections and processes that are not known: not announced, or too many.
     pub strays: u64,
     /// Connections not followed because too many were open.
     pub connections_refused: u64,
@@ -15,6 +15,8 @@ pub struct Gaps {
     pub points_given_up: u64,
     /// Connections that were found to be over.
     pub closes_unseen: u64,
+    /// Processes forgotten before their end because too many ran.
+    pub execs_forgotten: u64,
 }
 
 impl Gaps {
@@ -26,11 +28,12 @@ impl Gaps {
             tracks_lost: self.tracks_lost + other.tracks_lost,
             points_given_up: self.points_given_up + other.points_given_up,
             closes_unseen: self.closes_unseen + other.closes_unseen,
+            execs_forgotten: self.execs_forgotten + other.execs_forgotten,
         }
     }
 
     /// Each cause's label in metrics, and its count.
-    pub fn by_cause(self) -> [(&'static str, u64); 6] {
+    pub fn by_cause(self) -> [(&'static str, u64); 7] {
         [
             ("stray_record", self.strays),
             ("connection_refused", self.connections_refused),
@@ -38,6 +41,7 @@ impl Gaps {
             ("track_lost", self.tracks_lost),
             ("point_given_up", self.points_given_up),
             ("close_unseen", self.closes_unseen),
+            ("exec_forgotten", self.execs_forgotten),
         ]
     }
 }

@@ -31,11 +31,11 @@ pub struct Plan {
     pub reasons: Vec<String>,
 }
 
-/// Fields that only the modes need that read the kernel's message iterator.
-const OF_MESSAGES: [&str; 8] =
-    ["msg_iter", "iter_type", "iov", "ITER_IOVEC", "iov_offset", "count", "nr_segs", "socket"];
+/// Fields that only the modes need that are attached to functions: the message iterator's and the read buffer's.
+const OF_MESSAGES: [&str; 10] =
+    ["msg_iter", "iter_type", "iov", "ITER_IOVEC", "iov_offset", "count", "nr_segs", "socket", "cb", "consumed"];
 /// Fields that only tracepoint mode needs.
-const OF_DESCRIPTORS: [&str; 8] = ["files", "fdt", "max_fds", "fd", "private_data", "pt_regs", "orig_ax", "syscallno"];
+const OF_DESCRIPTORS: [&str; 7] = ["files", "fdt", "max_fds", "fd", "private_data", "orig_ax", "r10"];
 
 /// Chooses by what is there; a mode that was asked for is the only one tried.
 pub fn plan(asked: CaptureMode, features: &Features) -> Plan {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spanlet_abi::event::Kind;
+use spanlet_abi::limits::LOOK_EVERY_MS;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attach::Attached;
@@ -22,6 +23,9 @@ use super::totals::Totals;
 use super::{Event, Status, probe};
 use crate::config;
 use crate::observe::Metrics;
+
+/// The programs wake the thread only when the ring fills up.
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS as u64);
 
 /// What the pipeline asks of the thread.
 #[derive(Debug)]
@@ -137,7 +141,7 @@ impl Worker {
         let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
         let mut gone = Gone::new(Clock::monotonic_ns());
         loop {
-            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], SAMPLE_EVERY)?;
+            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
                 sampled = Instant::now();
@@ -175,7 +179,7 @@ impl Worker {
     ) -> u64 {
         let now_ns = Clock::monotonic_ns();
         let now = clock.unix_ns(now_ns);
-        let mut tell = |event| drop(self.events.blocking_send(Event::Call(event)));
+        let mut tell = |event| drop(self.events.blocking_send(event));
         decoder.tick(now, clock, &mut tell);
         for connection in gone.look(now_ns, decoder.connections()) {
             decoder.closed_unseen(connection, now, clock, &mut tell);
@@ -190,7 +194,7 @@ impl Worker {
     /// The programs are detached: open calls end here, and what was counted is kept.
     fn abandon(&self, attached: &Attached, decoder: &mut Decoder, clock: Clock, totals: &mut Totals) {
         let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(event)));
         totals.keep(attached);
     }
 
@@ -203,6 +207,7 @@ impl Worker {
         clock: Clock,
         totals: &Totals,
     ) -> Result<(), Stopped> {
+        attached.counters.looks();
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {
@@ -210,7 +215,7 @@ impl Worker {
             match Record::parse(&bytes) {
                 Ok(record) => {
                     delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
+                    let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => {

@@ -4,6 +4,7 @@ pub mod calls;
 pub mod client;
 pub mod completions;
 pub mod config;
+pub mod doctor;
 pub mod pod;
 pub mod pods;
 pub mod render;
@@ -46,6 +47,8 @@ pub enum Command {
     Calls(calls::Args),
     /// The methods whose calls took longest in the last minute.
     Top(top::Args),
+    /// Check this machine: kernel, rights, probes, sockets, the running agent; and how to mend what is wrong.
+    Doctor(doctor::Args),
     /// Check a configuration, or print the default one.
     #[command(subcommand)]
     Config(config::Command),
@@ -62,6 +65,8 @@ pub enum Error {
     Client(#[from] Failure),
     #[error("start the runtime")]
     Runtime(#[source] io::Error),
+    #[error("{problems} of these things should be mended")]
+    Unhealthy { problems: usize },
     #[error("write to standard output")]
     Output(#[from] io::Error),
 }
@@ -78,6 +83,7 @@ pub fn execute(command: &Command) -> Result<(), Error> {
         Command::Pod(arguments) => ask(pod::run(arguments, &Terminal::of_stdout(), output)),
         Command::Calls(arguments) => ask(calls::run(arguments, &Terminal::of_stdout(), output)),
         Command::Top(arguments) => ask(top::run(arguments, &Terminal::of_stdout(), output)),
+        Command::Doctor(arguments) => doctor::execute(arguments, &Terminal::of_stdout(), output),
         Command::Config(command) => config::execute(command, output),
         Command::Completions(arguments) => completions::execute(arguments, output),
     };
@@ -116,7 +122,7 @@ impl Error {
         match self {
             Self::Config(_) => USAGE,
             Self::Client(failure) => failure.exit_code(),
-            Self::Runtime(_) | Self::Output(_) => FAILED,
+            Self::Runtime(_) | Self::Unhealthy { .. } | Self::Output(_) => FAILED,
         }
     }
 }

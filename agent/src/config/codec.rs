@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{CaptureMode, ShimService, WatchedSocket};
+use super::{Ask, CaptureMode, KubernetesAccess, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -21,6 +21,7 @@ pub(super) trait Codec<T> {
 pub(super) struct Address;
 pub(super) struct Text;
 pub(super) struct File;
+pub(super) struct UnixSocket;
 pub(super) struct Flag;
 pub(super) struct Count;
 pub(super) struct Bytes;
@@ -29,6 +30,10 @@ pub(super) struct Ratio;
 pub(super) struct Pairs;
 pub(super) struct Mode;
 pub(super) struct Shim;
+pub(super) struct Asking;
+pub(super) struct Access;
+/// Names of labels or annotations, or their prefixes.
+pub(super) struct Keys;
 pub(super) struct Sockets;
 /// A value that may be `null`.
 pub(super) struct Optional<C>(std::marker::PhantomData<C>);
@@ -72,6 +77,18 @@ impl Codec<PathBuf> for File {
 
     fn write(value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
+    }
+}
+
+/// As kubelet's configuration spells it, `unix:///run/x.sock`, or as a path.
+impl Codec<PathBuf> for UnixSocket {
+    fn read(value: &Value) -> Result<PathBuf, String> {
+        let text = text(value)?;
+        File::read(&Value::from(text.strip_prefix("unix://").unwrap_or(&text)))
+    }
+
+    fn write(value: &PathBuf) -> String {
+        File::write(value)
     }
 }
 
@@ -193,9 +210,7 @@ const MODES: [(&str, CaptureMode); 5] = [
 
 impl Codec<CaptureMode> for Mode {
     fn read(value: &Value) -> Result<CaptureMode, String> {
-        // YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
-        let off = Value::from("off");
-        choice(if value.as_bool() == Some(false) { &off } else { value }, &MODES)
+        choice(bare_off(value).as_ref().unwrap_or(value), &MODES)
     }
 
     fn write(value: &CaptureMode) -> String {
@@ -212,6 +227,59 @@ impl Codec<ShimService> for Shim {
 
     fn write(value: &ShimService) -> String {
         name_of(*value, &SHIM_SERVICES)
+    }
+}
+
+const ASKS: [(&str, Ask); 2] = [("auto", Ask::Auto), ("off", Ask::Off)];
+
+impl Codec<Ask> for Asking {
+    fn read(value: &Value) -> Result<Ask, String> {
+        choice(bare_off(value).as_ref().unwrap_or(value), &ASKS)
+    }
+
+    fn write(value: &Ask) -> String {
+        name_of(*value, &ASKS)
+    }
+}
+
+const ACCESSES: [(&str, KubernetesAccess); 4] = [
+    ("auto", KubernetesAccess::Auto),
+    ("in_cluster", KubernetesAccess::InCluster),
+    ("kubeconfig", KubernetesAccess::Kubeconfig),
+    ("off", KubernetesAccess::Off),
+];
+
+impl Codec<KubernetesAccess> for Access {
+    fn read(value: &Value) -> Result<KubernetesAccess, String> {
+        choice(bare_off(value).as_ref().unwrap_or(value), &ACCESSES)
+    }
+
+    fn write(value: &KubernetesAccess) -> String {
+        name_of(*value, &ACCESSES)
+    }
+}
+
+/// YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
+fn bare_off(value: &Value) -> Option<Value> {
+    (value.as_bool() == Some(false)).then(|| Value::from("off"))
+}
+
+impl Codec<Vec<String>> for Keys {
+    fn read(value: &Value) -> Result<Vec<String>, String> {
+        let keys = value.as_sequence().ok_or_else(|| format!("{} is not a list of keys", shown(value)))?;
+        let key = |value: &Value| {
+            let key = text(value)?;
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+            let name = key.strip_suffix('*').unwrap_or(&key);
+            let is_key = !key.is_empty() && name.bytes().all(allowed);
+            if is_key { Ok(key) } else { Err(format!("{key:?} is not a key, or a prefix that ends in *")) }
+        };
+        keys.iter().map(key).collect()
+    }
+
+    fn write(value: &Vec<String>) -> String {
+        let keys: Vec<String> = value.iter().map(|key| quoted(key)).collect();
+        format!("[{}]", keys.join(", "))
     }
 }
 

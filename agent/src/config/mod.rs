@@ -84,6 +84,11 @@ pub struct Capture {
 pub struct Correlate {
     /// How long spans may be held for their pod to become known; only without probes.
     pub hold: Duration,
+    /// A sampled call that takes at least this long gets spans of its phases.
+    pub slow_call: Duration,
+    pub phase_spans: bool,
+    pub plugin_spans: bool,
+    pub exec_spans: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +98,42 @@ pub struct Enrich {
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
     pub shim_service: ShimService,
+    pub runtime: Ask,
+    /// The runtime's CRI socket; `None` takes the first of `capture.sockets` that answers.
+    pub runtime_endpoint: Option<PathBuf>,
+    /// Whether kubelet is asked whose devices and claims are.
+    pub pod_resources: Ask,
+    pub kubernetes: KubernetesAccess,
+    /// Used by [`KubernetesAccess::Kubeconfig`]; `None`: `$KUBECONFIG`, else `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Keys of pod labels that are told: exact, or a prefix if it ends in `*`.
+    pub labels: Vec<String>,
+    /// Keys of pod annotations that are told, likewise.
+    pub annotations: Vec<String>,
+    /// Keys of node labels that are told, likewise.
+    pub node_labels: Vec<String>,
+    /// Whether the API may be asked for the owners of ReplicaSets and Jobs.
+    pub owner_lookups: bool,
+}
+
+/// Whether a source of identity is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ask {
+    #[default]
+    Auto,
+    Off,
+}
+
+/// How the Kubernetes API is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KubernetesAccess {
+    /// Becomes `InCluster` when the environment tells that the agent runs in a pod; else it is as `Off`.
+    #[default]
+    Auto,
+    /// By the service account of the agent's pod.
+    InCluster,
+    Kubeconfig,
+    Off,
 }
 
 /// What happens to the service names of containerd's shims, `containerd-shim-<sandbox id>`: one for each pod.
@@ -148,6 +189,7 @@ pub struct Log {
 
 impl Config {
     /// Reads `file`, or [`DEFAULT_PATH`] if that exists, and then `environment`, which maps a variable's name to its value.
+    /// A node's name that neither tells is the host's, as kubelet has it.
     ///
     /// # Errors
     /// [`ConfigError`] lists every problem of both, with key and line.
@@ -158,7 +200,12 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        Self::parse(&text, environment).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+        let mut config = Self::parse(&text, environment)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })?;
+        if config.enrich.node_name.is_none() {
+            config.enrich.node_name = environment::node_name_of_host();
+        }
+        Ok(config)
     }
 
     /// Reads the text of a file and then the environment.
@@ -214,7 +261,7 @@ fn default_sockets() -> Vec<WatchedSocket> {
         "k3s/containerd/containerd.sock", // k3s and RKE2
         "k0s/containerd.sock",
     ];
-    // What is under `plugins` speaks CSI or DRA, told apart by the names of its methods.
+    // What is under `plugins` speaks CSI, or DRA if the socket is called so.
     const KUBELET: [(SocketKind, &str); 5] = [
         (SocketKind::Csi, "/var/lib/kubelet/plugins/*"),
         (SocketKind::Csi, "/csi/csi.sock"), // the same sockets, as the drivers' containers see them
@@ -230,7 +277,13 @@ fn default_sockets() -> Vec<WatchedSocket> {
 
 impl Default for Correlate {
     fn default() -> Self {
-        Self { hold: Duration::ZERO }
+        Self {
+            hold: Duration::ZERO,
+            slow_call: Duration::from_secs(1), // where a person begins to wait
+            phase_spans: true,
+            plugin_spans: true,
+            exec_spans: true,
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::calls::{CallMetrics, CallSample};
 use super::events::EventLedger;
 use super::labels::{
-    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Receiver, Refusal,
+    SpanKind,
 };
 use super::programs::ProgramLedger;
 use crate::api;
@@ -43,6 +44,8 @@ struct Shared {
     joins: Counters<JoinResult>,
     forgotten: Counters<ForgetReason>,
     identity: Counters<IdentityResult>,
+    pods_known: Gauge,
+    kubernetes: Counters<KubernetesResult>,
     calls: CallMetrics,
     events: EventLedger,
     programs: ProgramLedger,
@@ -71,6 +74,10 @@ impl Metrics {
         let forgotten = Counters::register(&mut registry, "calls_forgotten", "Calls not kept for their spans");
         let help = "Spans and facts of which it was asked whose they are";
         let identity = Counters::register(&mut registry, "identity", help);
+        let pods_known = Gauge::default();
+        registry.register("pods_known", "Pods in the store of identity", pods_known.clone());
+        let help = "Answers of the Kubernetes API, and what its limits cost";
+        let kubernetes = Counters::register(&mut registry, "kubernetes", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
         let programs = ProgramLedger::register(&mut registry);
@@ -88,6 +95,8 @@ impl Metrics {
             joins,
             forgotten,
             identity,
+            pods_known,
+            kubernetes,
             calls,
             events,
             programs,
@@ -130,6 +139,14 @@ impl Metrics {
 
     pub fn identity(&self, result: IdentityResult, count: u64) {
         self.shared.identity.add(result, count);
+    }
+
+    pub fn pods_known(&self, pods: usize) {
+        self.shared.pods_known.set(as_gauge(pods as u64));
+    }
+
+    pub fn kubernetes(&self, result: KubernetesResult, count: u64) {
+        self.shared.kubernetes.add(result, count);
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -265,7 +282,11 @@ mod tests {
         for result in IdentityResult::ALL {
             metrics.identity(*result, 1);
         }
+        for result in KubernetesResult::ALL {
+            metrics.kubernetes(*result, 1);
+        }
         metrics.exported(9);
+        metrics.pods_known(3);
         let text = metrics.render();
         for line in [
             "spanlet_spans_received_total{source=\"grpc\"} 1",
@@ -279,6 +300,8 @@ mod tests {
             "spanlet_joins_total{result=\"joined_client\"} 1",
             "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
             "spanlet_identity_total{result=\"owned\"} 1",
+            "spanlet_pods_known 3",
+            "spanlet_kubernetes_total{result=\"expired\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -10,15 +10,15 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use spanlet_abi::event::{CLIENT, Kind, OLD_SERVER, Reason, SERVER, opened, read};
-use spanlet_abi::layout::Action;
 use spanlet_abi::limits::PATH_BYTES;
 
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout, load,
+    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, Mark, OLD, PathKey, Track, agent, layout, load,
     store,
 };
+use crate::process;
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
 
@@ -49,6 +49,9 @@ fn used_by_current_process(endpoint: *mut Endpoint) {
         if load!(endpoint, global_process) != process {
             store!(endpoint, global_process, process);
             store!(endpoint, process, process_in_agent_namespace());
+            if load!(endpoint, end) == SERVER as u32 && load!(endpoint, kind) == CRI {
+                process::serves_cri(load!(endpoint, process));
+            }
         }
     }
 }
@@ -59,6 +62,12 @@ pub fn watched(sk: u64) -> Option<*mut Endpoint> {
     let endpoint = ENDPOINTS.get_ptr_mut(&sk)?;
     // SAFETY: points into the map.
     if unsafe { load!(endpoint, kind) } >= IGNORED { None } else { Some(endpoint) }
+}
+
+/// Whether it is worth the while to find out more of a socket.
+#[inline(always)]
+pub fn may_be_watched(sk: u64) -> bool {
+    watched(sk).is_some() || emit::old_connections().is_some()
 }
 
 /// A thread begins to connect `sk`, to this path if it is one.
@@ -256,13 +265,12 @@ fn open_old(client: u64, server: u64, kind: u32) {
     tell_opened(client, kind, &path, opened::OLD);
 }
 
-/// A thread begins to write: what it is about to write is kept until it is accepted.
+/// A thread begins to write; its mark tells what, until it is accepted.
 #[inline(always)]
-pub fn write_begins(endpoint: *mut Endpoint, mark: &Mark) {
+pub fn write_begins(endpoint: *mut Endpoint) {
     used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
-    let _ = MARKS.insert(thread(), mark, 0);
 }
 
 /// The first `bytes` that were not accounted for yet were accepted.
@@ -283,22 +291,42 @@ pub fn write_ends(endpoint: *mut Endpoint) {
     unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
 }
 
-/// `bytes` were handed to the reader of `sk`.
+/// `bytes` are handed to the reader of `sk`. While that is under way, the buffer `skb` that they come from is still in the
+/// queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
 #[inline(never)]
-pub fn read_bytes(sk: u64, endpoint: *mut Endpoint, bytes: u64) {
+pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, sk: u64, skb: u64, taken: u32) {
     used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe {
         store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
-        align(sk, endpoint);
+        align(endpoint, sk, skb, taken);
         let note = if load!(endpoint, aligned) != 0 { read::ALIGNED } else { 0 };
         emit::tell(endpoint, Kind::Read, load!(endpoint, read), bytes as u32, note);
     }
 }
 
+/// Whether nothing is left when the read is over.
+#[inline(always)]
+fn is_emptied(sk: u64, skb: u64, taken: u32) -> bool {
+    let Some(length) = field::<u32>(sk, layout!(sock_receive_queue_length)) else { return false };
+    if skb == 0 {
+        return length == 0;
+    }
+    let Some(unread) = unread(skb) else { return false };
+    length == 1 && unread == taken
+}
+
+/// Bytes of a buffer that earlier reads have left: the kernel notes in it how many they took.
+#[inline(always)]
+fn unread(skb: u64) -> Option<u32> {
+    let length = field::<u32>(skb, layout!(skb_length))?;
+    let consumed = field::<u32>(skb.wrapping_add(layout!(skb_control) as u64), layout!(control_consumed))?;
+    Some(length.wrapping_sub(consumed))
+}
+
 /// When nothing is left to read and nothing is being written, what was read is what was written.
 #[inline(always)]
-unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
+unsafe fn align(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) {
     // SAFETY: both point into the map. The order matters: a write that begins after the first look leaves its bytes in the queue
     // for the last one, and `written` in between is that of a writer at rest.
     unsafe {
@@ -307,7 +335,7 @@ unsafe fn align(sk: u64, endpoint: *mut Endpoint) {
             return;
         }
         let written = load!(writer, written);
-        if field::<u32>(sk, layout!(sock_receive_queue_length)) == Some(0) {
+        if is_emptied(sk, skb, taken) {
             store!(endpoint, read, written);
             store!(endpoint, aligned, 1);
         }
@@ -323,11 +351,4 @@ pub fn closed(sk: u64) {
     };
     emit::tell(endpoint, Kind::Closed, 0, 0, 0);
     let _ = ENDPOINTS.remove(&sk);
-}
-
-/// A mark for a thread that does something else than write.
-#[inline(always)]
-pub fn mark(sk: u64, action: Action, descriptor: u32, address: u64, address_length: u64) {
-    let mark = Mark { sk, action: action as u32, descriptor, address, address_length, ..Mark::default() };
-    let _ = MARKS.insert(thread(), &mark, 0);
 }

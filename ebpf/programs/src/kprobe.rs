@@ -3,23 +3,30 @@
 //! What was accepted is walked at `sock_def_readable`, which the sending thread calls once for each buffer it has queued: what
 //! has left the iterator since the mark went to the peer. The connecting thread calls it for the listener, when both ends exist.
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
-use crate::connection::{self, thread, watched};
+use crate::connection::{self, watched};
 use crate::cost;
 use crate::fentry;
 use crate::iterator;
-use crate::maps::{MARKS, Mark, load, store};
+use crate::kernel::field;
+use crate::maps::{Mark, layout, load, store};
+use crate::mark;
 use crate::socket;
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[kprobe]
 pub fn kprobe_send(context: ProbeContext) -> u32 {
-    let (Some(socket), Some(message)) = (context.arg::<u64>(0), context.arg::<u64>(1)) else { return 0 };
-    cost::of(Program::Send, || fentry::send_begins(socket, message));
+    cost::of(Program::Send, || {
+        let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
+        let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
+        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
+        fentry::send_begins(sk, message);
+    });
     0
 }
 
@@ -41,13 +48,16 @@ pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn readable<const LOOP: bool>(context: &ProbeContext) {
-    let Some(told) = context.arg::<u64>(0) else { return };
-    let Some(mark) = MARKS.get_ptr_mut(&thread()) else { return };
+    let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (sk, action) = unsafe { (load!(mark, sk), load!(mark, action)) };
     if action == Action::Connect as u32 {
         connected(sk, mark);
-    } else if socket::peer(sk) == Some(told) {
+        return;
+    }
+    let Some(told) = argument(context, layout!(regs_argument_0)) else { return };
+    let Some(peer) = socket::peer(sk) else { return };
+    if peer == told {
         queued::<LOOP>(sk, mark);
     }
 }
@@ -55,30 +65,48 @@ fn readable<const LOOP: bool>(context: &ProbeContext) {
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[kprobe]
 pub fn kprobe_read(context: ProbeContext) -> u32 {
-    let (Some(chunk), Some(state)) = (context.arg::<i32>(2), context.arg::<u64>(3)) else { return 0 };
-    cost::of(Program::Read, || fentry::read_actor(chunk, state));
+    cost::of(Program::Read, || {
+        let Some(state) = argument(&context, layout!(regs_function_argument_3)) else { return };
+        let Some(socket) = field(state, layout!(read_state_socket)) else { return };
+        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
+        if !connection::may_be_watched(sk) {
+            return;
+        }
+        let Some(flags) = field(state, layout!(read_state_flags)) else { return };
+        let Some(skb) = argument(&context, layout!(regs_argument_0)) else { return };
+        let Some(skip) = argument(&context, layout!(regs_argument_1)) else { return };
+        let Some(chunk) = argument(&context, layout!(regs_argument_2)) else { return };
+        fentry::read_actor(sk, skb, skip as i32, chunk as i32, flags);
+    });
     0
 }
 
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[kprobe]
 pub fn kprobe_connect(context: ProbeContext) -> u32 {
-    let (Some(socket), Some(address), Some(length)) =
-        (context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2))
-    else {
-        return 0;
-    };
-    cost::of(Program::Connect, || fentry::connect_begins(socket, address, length));
+    cost::of(Program::Connect, || {
+        let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
+        let Some(address) = argument(&context, layout!(regs_argument_1)) else { return };
+        let Some(length) = argument(&context, layout!(regs_argument_2)) else { return };
+        fentry::connect_begins(socket, address, length as u32);
+    });
     0
 }
 
 /// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
 #[kprobe]
 pub fn kprobe_release(context: ProbeContext) -> u32 {
-    if let Some(sk) = context.arg::<u64>(0) {
-        cost::of(Program::Release, || connection::closed(sk));
-    }
+    cost::of(Program::Release, || {
+        let Some(sk) = argument(&context, layout!(regs_argument_0)) else { return };
+        connection::closed(sk);
+    });
     0
+}
+
+/// An argument of the probed function: its register's place comes from BTF, so that one object serves every architecture.
+#[inline(always)]
+fn argument(context: &ProbeContext, register: u32) -> Option<u64> {
+    field(context.as_ptr() as u64, register)
 }
 
 #[inline(always)]
@@ -88,7 +116,8 @@ fn connected(sk: u64, mark: *mut Mark) {
     let mut path = socket::empty_key();
     let given = socket::given_path(address, length, true, &mut path);
     connection::connect_succeeds(sk, &mut path, given);
-    let _ = MARKS.remove(&thread());
+    // SAFETY: points into the map.
+    unsafe { mark::end(mark) };
 }
 
 /// A mark that a refused send left over is recognised: it would claim more than its iterator held.
@@ -107,6 +136,7 @@ fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
         connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
         if left == 0 {
             connection::write_ends(endpoint);
+            mark::end(mark);
         }
     }
 }

@@ -6,10 +6,16 @@ use super::source::Source;
 
 /// Loading programs, reading their maps and the kernel's side itself.
 const UNSAFE_PLACES: [&str; 2] = ["agent/src/capture", "ebpf"];
-/// Strings become types in `config`, to which the two commands that load it hand the environment; how to draw is the
+/// Strings become types in `config`, to which the commands that load it hand the environment; how to draw is the
 /// terminal's question.
-const ENVIRONMENT_PLACES: [&str; 5] =
-    ["agent/src/config.rs", "agent/src/config", "agent/src/main.rs", "agent/src/cli/config.rs", "agent/src/cli/render"];
+const ENVIRONMENT_PLACES: [&str; 6] = [
+    "agent/src/config.rs",
+    "agent/src/config",
+    "agent/src/main.rs",
+    "agent/src/cli/config.rs",
+    "agent/src/cli/doctor/mod.rs",
+    "agent/src/cli/render",
+];
 const KERNEL_CODE: &str = "ebpf/programs/src";
 /// aya's type of the map that events leave the kernel by.
 const RING_BUFFER: &str = "RingBuf";

@@ -40,16 +40,16 @@ fn system(os_release: &str, has_apt: bool) -> System {
     }
 }
 
-/// Which of the packages in [`TOOLS`] dpkg has installed; none where there is no dpkg.
+/// Which of the packages in [`TOOLS`] dpkg has installed, with and without their architecture; none where there is no dpkg.
 fn installed_packages() -> BTreeSet<String> {
-    // The architecture is told only where it is not the machine's own.
-    let format = "-f=${db:Status-Status} ${binary:Package}\n";
+    let format = "-f=${db:Status-Status} ${Package}:${Architecture}\n";
     let names = TOOLS.iter().map(|tool| tool.package);
     let arguments: Vec<_> = ["-W", format].into_iter().chain(names).collect();
     // dpkg-query fails when one package is unknown, and lists the others all the same.
     let output = std::process::Command::new("dpkg-query").args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().filter_map(|line| Some(line.strip_prefix("installed ")?.to_owned())).collect()
+    let names = text.lines().filter_map(|line| line.strip_prefix("installed "));
+    names.flat_map(|name| [name, name.split(':').next().unwrap_or(name)]).map(str::to_owned).collect()
 }
 
 fn is_present(present: Present, package: &str, installed: &BTreeSet<String>) -> bool {

@@ -57,23 +57,28 @@ impl Archive {
         let package =
             newest(&names, architecture).with_context(|| format!("the archive has no cloud kernel {}", kernel.name))?;
         let release = package.trim_start_matches(packages.before_release);
-        self.file(&format!("{package}:{architecture}"), &format!("{}{release}{}", packages.folder, packages.file))
+        let path = format!("{}{release}{}", packages.folder, packages.file);
+        self.file(self.apt("apt-get"), &format!("{package}:{architecture}"), &path)
     }
 
-    /// A file of a package, fetched unless it is there already.
-    pub(super) fn file(&self, package: &str, path: &str) -> Result<PathBuf> {
+    /// A file of a package of the machine's own sources.
+    pub(super) fn machines_file(&self, package: &str, path: &str) -> Result<PathBuf> {
+        self.file(Command::new("apt-get"), package, path)
+    }
+
+    /// Fetches the package unless the file is there already.
+    fn file(&self, apt: Command, package: &str, path: &str) -> Result<PathBuf> {
         let file = self.folder.join("files").join(package.replace(':', "_")).join(path);
         if !file.exists() {
-            self.fetch(package, path, &file)?;
+            self.fetch(apt, package, path, &file)?;
         }
         Ok(file)
     }
 
-    fn fetch(&self, package: &str, path: &str, file: &Path) -> Result<()> {
+    fn fetch(&self, mut download: Command, package: &str, path: &str, file: &Path) -> Result<()> {
         let unpacked = self.folder.join("unpacked");
         fs::create_dir_all(&unpacked).with_context(|| format!("creating {}", unpacked.display()))?;
         // As root, apt would fetch as another user, who may not be allowed to write here.
-        let mut download = self.apt("apt-get");
         download.args(["download", "-o", "APT::Sandbox::User=root", package]).current_dir(&unpacked);
         sh::step(&format!("Fetching {package}"), &mut download)?;
         let mut unpack = Command::new("sh");
