@@ -194,6 +194,12 @@ impl Connection {
         }
     }
 
+    /// Records went by unseen: how the open calls go on is not known.
+    pub fn lose_track(&mut self) {
+        self.tracks_lost += 1;
+        self.mark_lost();
+    }
+
     fn mark_lost(&mut self) {
         for stream in self.streams.values_mut() {
             stream.call.lost_track = true;
@@ -354,6 +360,9 @@ impl Connection {
     /// that answer is: a write is told of when it returns.
     fn close(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) -> bool {
         self.closed_ns[end] = Some(sink.clock.unix_ns(head.time_ns));
+        if head.note != self.directions[end].sequence {
+            self.lose_track();
+        }
         let [Some(client_ns), Some(_)] = self.closed_ns else { return false };
         self.abandon(client_ns, sink);
         true

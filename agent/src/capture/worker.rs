@@ -181,8 +181,9 @@ impl Worker {
         let now = clock.unix_ns(now_ns);
         let mut tell = |event| drop(self.events.blocking_send(event));
         decoder.tick(now, clock, &mut tell);
+        let lost = attached.counters.lost().iter().any(|lost| lost.kind == Kind::Closed);
         for connection in gone.look(now_ns, decoder.connections()) {
-            decoder.closed_unseen(connection, now, clock, &mut tell);
+            decoder.closed_unseen(connection, lost, now, clock, &mut tell);
         }
         attached.look_for_skipped();
         for (cause, count) in decoder.gaps().by_cause() {

@@ -75,11 +75,30 @@ async fn a_kubelet_that_is_killed_leaves_its_open_calls_failed() {
     assert_eq!(report.outcomes["abandoned"], 10);
 }
 
-/// The ring is the smallest there is, and for a while nobody empties it, while four connections are written to in parallel.
+/// The ring is the smallest there is, and eight connections are written to in parallel; for a while nobody empties it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_full_ring_loses_is_counted_and_later_calls_are_told() {
+async fn what_the_smallest_ring_loses_is_counted_to_the_last_event() {
     let Some(_turn) = Turn::take().await else { return };
-    let options = Options { seed: 16, connections: 4, ring_bytes: Some(4096), ..Options::default() };
+    let options = Options { seed: 18, connections: 8, ring_bytes: Some(4096), ..Options::default() };
+    let mut storm = Storm::start(&options).await.unwrap();
+    storm.make(200, 40).await.unwrap();
+    storm.agent().signal(Signal::STOP).unwrap();
+    storm.make(300, 40).await.unwrap();
+    storm.agent().signal(Signal::CONT).unwrap();
+    storm.lost().await.unwrap();
+    let report = storm.finish().await.unwrap();
+    assert!(report.holds(false), "{report}");
+    for kind in ["headers", "data_end", "read", "field"] {
+        let lost: u64 = report.events.lost.iter().filter(|loss| loss.kind == kind).map(|loss| loss.count).sum();
+        assert!(lost > 0, "no {kind} was lost: {report}");
+    }
+}
+
+/// For a while nobody empties the ring; what comes later fits into it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_full_ring_calls_are_told_again() {
+    let Some(_turn) = Turn::take().await else { return };
+    let options = Options { seed: 16, connections: 4, ring_bytes: Some(64 << 10), ..Options::default() };
     let mut storm = Storm::start(&options).await.unwrap();
     storm.make(20, 1).await.unwrap();
     storm.agent().signal(Signal::STOP).unwrap();
@@ -88,7 +107,6 @@ async fn what_a_full_ring_loses_is_counted_and_later_calls_are_told() {
     let overflowed = storm.facts().len();
     storm.lost().await.unwrap();
     storm.settled().await.unwrap();
-    // One at a time: so few records fit into the ring.
     storm.make(100, 1).await.unwrap();
     let later: Vec<_> = storm.facts()[overflowed..].to_vec();
     let calls = storm.settled().await.unwrap();

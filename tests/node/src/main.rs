@@ -30,6 +30,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "human")]
         output: Output,
     },
+    /// Open and close connections that nobody watches beside calls, and see that the agent tells of the calls only and stays flat
+    Churn(storm::ChurnOptions),
     /// Run a pod on a real containerd (or replay one) beside spanlet, and print where its start spent its time
     Demo(demo::Options),
     /// Stand for a runtime, start processes, and compare what an agent saw of them
@@ -79,6 +81,11 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }),
         Command::Storm { options, output } => block_on(run_storm(options, output)),
+        Command::Churn(options) => block_on(async move {
+            let report = interruptible(storm::churn(&options)).await?;
+            println!("{report}");
+            Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }),
         Command::StormClient(arguments) => block_on(storm::run_client(arguments)).map(|()| ExitCode::SUCCESS),
         Command::StormServer(arguments) => block_on(storm::run_server(arguments)).map(|()| ExitCode::SUCCESS),
         Command::StormBlocked(arguments) => storm::block(&arguments).map(|()| ExitCode::SUCCESS),

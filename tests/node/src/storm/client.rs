@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, Version};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use super::churn::client as churn;
 use super::fact::{Fact, Outcome};
 use super::plan::{Ending, Plan, TIMEOUT_MS};
 use super::pool::Pool;
@@ -49,6 +50,11 @@ pub async fn run(arguments: ClientArguments) -> Result<()> {
                 for slot in 0..calls {
                     hanging.push(hang(&pool, slot as usize, &mut rng).await?);
                 }
+            }
+            Command::Churn { seconds, connections_per_second, calls_per_second } => {
+                let rates = [connections_per_second, calls_per_second];
+                let connections = churn::run(&pool, &mut rng, Duration::from_secs(seconds), rates).await?;
+                tell(&Message::Churned { connections })?;
             }
             Command::End => {
                 drop(hanging);
@@ -89,7 +95,7 @@ async fn make(pool: &Arc<Pool>, rng: &mut Rng, calls: u64, at_a_time: usize) -> 
 }
 
 /// Makes a call and tells of it.
-async fn call(pool: &Pool, slot: usize, plan: &Plan, rng: &mut Rng) -> Result<()> {
+pub(super) async fn call(pool: &Pool, slot: usize, plan: &Plan, rng: &mut Rng) -> Result<()> {
     let request = plan.request(rng);
     let mut open = Open::send(pool, slot, plan, &request).await?;
     let outcome = match open.end(plan, rng).await {

@@ -9,6 +9,7 @@
 //! ```
 
 mod blocked;
+mod churn;
 mod client;
 mod compare;
 mod fact;
@@ -18,8 +19,9 @@ mod process;
 mod report;
 mod server;
 mod socket;
+mod unwatched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -29,6 +31,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub use blocked::{BlockedArguments, block};
+pub use churn::{ChurnOptions, ChurnReport, churn};
 pub use client::{ClientArguments, run as run_client};
 pub use compare::{Differences, compare};
 pub use fact::{Fact, Outcome};
@@ -41,7 +44,7 @@ use process::{Command, Message, Process};
 /// A call whose response nobody was seen to read is told after 10 s.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The recorder keeps every call.
+/// With so much the recorder keeps every call.
 const RECORD_BYTES: u64 = 256 << 20;
 
 /// What storm to make.
@@ -71,6 +74,9 @@ pub struct Options {
     /// The agent's `capture.max_cpu_ratio`; none by default, since a storm is no usual load
     #[arg(skip)]
     pub max_cpu_ratio: Option<f64>,
+    /// The agent's `record.max_bytes`
+    #[arg(skip = RECORD_BYTES)]
+    pub record_bytes: u64,
     /// The agent's `export.endpoint`
     #[arg(skip)]
     pub endpoint: Option<String>,
@@ -91,6 +97,7 @@ impl Default for Options {
             ring_bytes: None,
             goaway_every: 0,
             max_cpu_ratio: None,
+            record_bytes: RECORD_BYTES,
             endpoint: None,
             exact: true,
         }
@@ -116,6 +123,8 @@ pub struct Storm {
     client: Process,
     _blocked: Option<Process>,
     facts: Vec<Fact>,
+    /// What the agent has told so far, by connection, stream and `traceparent`: the recorder may have forgotten it since.
+    told: HashMap<(u64, u32, Option<String>), CallEntry>,
     /// Processes started so far: each has a seed of its own.
     started: u64,
     directory: TempDir,
@@ -141,7 +150,17 @@ impl Storm {
         let server = start_server(options, &directory, 0).await?;
         let client = start_client(options, &directory, 1).await?;
         let options = options.clone();
-        Ok(Self { options, agent, server, client, _blocked: blocked, facts: Vec::new(), started: 2, directory })
+        Ok(Self {
+            options,
+            agent,
+            server,
+            client,
+            _blocked: blocked,
+            facts: Vec::new(),
+            told: HashMap::new(),
+            started: 2,
+            directory,
+        })
     }
 
     pub fn agent(&mut self) -> &mut Agent {
@@ -187,7 +206,7 @@ impl Storm {
             match self.client.next().await? {
                 Message::Call(fact) => self.facts.push(fact),
                 Message::Done => return Ok(()),
-                Message::Ready => bail!("the client is ready again"),
+                other => bail!("the client should be done, but says {other:?}"),
             }
         }
     }
@@ -215,20 +234,32 @@ impl Storm {
 
     /// Waits until the agent tells of as many calls as were made, all of them over, and its ledger balances. If it lost events
     /// it need not tell of all; and what it does not tell after a while, it never does.
-    pub async fn settled(&self) -> Result<Vec<CallEntry>> {
+    pub async fn settled(&mut self) -> Result<Vec<CallEntry>> {
         let certain = self.facts.iter().filter(|fact| fact.outcome != Outcome::Unsure).count();
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let calls: Vec<CallEntry> = self.agent.get("/api/v1/calls").await?;
+            self.ask().await?;
             let status = self.agent.status().await?;
-            let are_over = calls.len() >= certain && calls.iter().all(|call| call.status.is_some());
+            let are_over = self.told.len() >= certain && self.told.values().all(|call| call.status.is_some());
             let are_lost = !status.events.lost.is_empty();
             let is_settled = imbalances(&status.events).is_empty() && (are_over || are_lost);
             if is_settled || Instant::now() > deadline {
-                return Ok(calls);
+                return Ok(self.told.values().cloned().collect());
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Asks the agent for its calls.
+    async fn ask(&mut self) -> Result<()> {
+        let calls: Vec<CallEntry> = self.agent.get("/api/v1/calls").await?;
+        let mut keys = HashSet::new();
+        for call in calls {
+            let key = (call.connection, call.stream, call.traceparent.clone());
+            ensure!(keys.insert(key.clone()), "told twice: {call:?}");
+            self.told.insert(key, call);
+        }
+        Ok(())
     }
 
     /// Waits until the agent has counted events that were lost, and that it lost track.
@@ -266,7 +297,7 @@ fn config(options: &Options, ports: &Ports, directory: &TempDir) -> Value {
     let mut config = agent::config(ports, &directory.path().join("watched*"), "");
     config["export"] = json!({"endpoint": options.endpoint});
     config["capture"]["max_cpu_ratio"] = json!(options.max_cpu_ratio);
-    config["record"] = json!({"max_bytes": RECORD_BYTES});
+    config["record"] = json!({"max_bytes": options.record_bytes});
     config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
     if let Some(mode) = &options.capture_mode {
         config["capture"]["mode"] = json!(mode);

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::server::WINDOW_BYTES;
+use super::server::{WINDOW_BYTES, unwatched_path};
 use super::socket::Socket;
 
 /// A server that was killed is back before this.
@@ -56,6 +56,16 @@ impl Pool {
         let requests = connection.requests.clone();
         *slot = Some(connection);
         Ok(requests)
+    }
+
+    /// Closes the connection of this slot when its calls are over; the next call makes another.
+    pub(super) async fn renew(&self, slot: usize) {
+        drop(self.slots[slot % self.slots.len()].lock().await.take());
+    }
+
+    /// The path beside the watched one that the server listens on, too.
+    pub(super) fn unwatched(&self) -> PathBuf {
+        unwatched_path(&self.socket)
     }
 
     /// Closes all connections in good order.

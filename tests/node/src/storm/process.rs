@@ -19,6 +19,8 @@ pub(super) enum Command {
     Run { calls: u64, at_a_time: usize },
     /// Open so many calls that stay open until one of the processes is killed.
     Hang { calls: u64 },
+    /// Open and close connections that nobody watches, and make calls beside.
+    Churn { seconds: u64, connections_per_second: u64, calls_per_second: u64 },
     /// Close the connections in good order and end.
     End,
 }
@@ -30,6 +32,10 @@ pub(super) enum Message {
     /// Listening, or ready to connect.
     Ready,
     Call(Fact),
+    /// So many connections that nobody watches were opened and closed.
+    Churned {
+        connections: u64,
+    },
     /// The command is carried out.
     Done,
 }

@@ -1,6 +1,6 @@
 //! The stand-in for a runtime: answers every call as the call itself asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use super::plan::{self, Answer};
 use super::process::{Commands, Message, tell};
 use super::socket::Socket;
+use super::unwatched;
 
 /// The header that tells the server its part.
 pub(super) const ANSWER: &str = "storm-answer";
@@ -39,11 +40,20 @@ pub async fn serve(arguments: ServerArguments) -> Result<()> {
     let _ = std::fs::remove_file(&arguments.socket); // left over by one that was killed
     let listener =
         UnixListener::bind(&arguments.socket).with_context(|| format!("listen on {}", arguments.socket.display()))?;
+    let beside = unwatched_path(&arguments.socket);
+    let _ = std::fs::remove_file(&beside);
+    let beside = UnixListener::bind(&beside).with_context(|| format!("listen on {}", beside.display()))?;
+    tokio::spawn(unwatched::serve(beside));
     tokio::spawn(accept(listener, arguments.seed, arguments.goaway_every));
     tell(&Message::Ready)?;
     let mut commands = Commands::new();
     while commands.next().await?.is_some() {}
     Ok(())
+}
+
+/// A path that no pattern of a storm covers.
+pub(super) fn unwatched_path(socket: &Path) -> PathBuf {
+    socket.with_file_name("elsewhere.sock")
 }
 
 async fn accept(listener: UnixListener, mut seed: u64, goaway_every: u64) -> Result<()> {
