@@ -27,5 +27,4 @@ async fn holds_for(seconds: u64) {
     assert!(report.holds(), "{report}");
     // A machine that is busy may be slower than asked for, but it must have been churn.
     assert!(report.unwatched >= seconds * options.connections_per_second / 2, "{report}");
-    assert_eq!(report.medians().is_some(), seconds == LONG_SECONDS);
 }

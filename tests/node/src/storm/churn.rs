@@ -19,6 +19,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the agent is asked for its calls, in samples: the recorder holds those of half a minute and more.
 const SAMPLES_PER_ANSWER: usize = 5;
 const MINUTE_SAMPLES: usize = 60;
+/// By then the agent's tables are full: at the usual rate the largest, that of traces, within two and a half minutes.
+const MINUTES_TO_FILL: usize = 3;
 
 /// What churn to make.
 #[derive(Debug, Clone, clap::Args)]
@@ -101,18 +103,17 @@ fn resident(pid: u32) -> Result<u64> {
 // === impl ChurnReport ===
 
 impl ChurnReport {
-    /// Medians of the second minute and of the last one, bytes; none if it lasted less than three minutes.
-    pub fn medians(&self) -> Option<(u64, u64)> {
-        let minutes: Vec<&[u64]> = self.resident_bytes.chunks_exact(MINUTE_SAMPLES).collect();
-        if minutes.len() < 3 {
-            return None;
-        }
-        Some((median(minutes[1]), median(minutes[minutes.len() - 1])))
+    /// Median of each whole minute, bytes.
+    pub fn medians(&self) -> Vec<u64> {
+        self.resident_bytes.chunks_exact(MINUTE_SAMPLES).map(median).collect()
     }
 
     /// Whether only what was made was told, nothing was lost, and memory stayed flat as far as that can be said.
     pub fn holds(&self) -> bool {
-        let is_flat = self.medians().is_none_or(|(early, late)| late <= early + early / 20 + (1 << 20));
+        let is_flat = match self.medians().get(MINUTES_TO_FILL..) {
+            Some([early, .., late]) => *late <= early + early / 20 + (1 << 20),
+            _ => true,
+        };
         let is_quiet = ["stray_record", "connection_refused", "track_lost"]
             .iter()
             .all(|cause| self.calls.gaps.get(*cause).is_none_or(|&count| count == 0));
@@ -132,11 +133,8 @@ impl fmt::Display for ChurnReport {
         writeln!(f, "unwatched   {} connections", self.unwatched)?;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let most = self.resident_bytes.iter().max().copied().unwrap_or(0);
-        write!(f, "memory      at most {:.1} MiB", mib(most))?;
-        if let Some((early, late)) = self.medians() {
-            write!(f, "; {:.1} MiB in the second minute, {:.1} MiB in the last (medians)", mib(early), mib(late))?;
-        }
-        Ok(())
+        write!(f, "memory      at most {:.1} MiB; by minute (medians)", mib(most))?;
+        self.medians().iter().try_for_each(|&bytes| write!(f, " {:.1}", mib(bytes)))
     }
 }
 
