@@ -326,6 +326,10 @@ impl Worker {
             self.synthesizer.late_owner(late.connection, late.stream, &late.owner);
             self.recorder.late_owner(late.connection, late.stream, &late.owner);
         }
+        for late in self.enricher.take_late_execs() {
+            self.synthesizer.exec(&late);
+            self.recorder.exec(&late);
+        }
     }
 
     fn pass_on_questions(&mut self) {

@@ -19,6 +19,7 @@ use super::paths::WatchedPath;
 use super::runs::RunsView;
 use super::skipped;
 use super::system_calls;
+use super::tasks::{self, ExecsError};
 
 /// The object that `cargo xtask build` makes.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
@@ -54,6 +55,8 @@ pub struct Attached {
     pub skipped: u64,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
+    /// Why execs are not seen, or not all of them, if so.
+    pub without_execs: Option<ExecsError>,
     ebpf: Ebpf,
     names: Vec<&'static str>,
 }
@@ -64,6 +67,8 @@ pub struct Setup<'a> {
     /// The kernel's types, as the loader wants them: taken apart once for all modes that are tried.
     pub btf: &'a Btf,
     pub layout: &'a Layout,
+    /// Fields of the kernel's structures that execs need and that were not found.
+    pub missing_for_execs: &'a [&'static str],
     pub identity: Identity,
     pub paths: &'a [WatchedPath],
     pub ring_bytes: u32,
@@ -71,7 +76,7 @@ pub struct Setup<'a> {
 
 /// How a program is attached.
 #[derive(Debug, Clone, Copy)]
-enum Hook {
+pub(super) enum Hook {
     Tracepoint(&'static str),
     Entry(&'static str),
     Exit(&'static str),
@@ -79,18 +84,18 @@ enum Hook {
 }
 
 /// One program of a mode.
-struct Entry {
+pub(super) struct Entry {
     name: &'static str,
     /// The same for kernels without `bpf_loop`, if it walks frames.
     bounded: Option<&'static str>,
     hook: Hook,
 }
 
-const fn entry(name: &'static str, hook: Hook) -> Entry {
+pub(super) const fn entry(name: &'static str, hook: Hook) -> Entry {
     Entry { name, bounded: None, hook }
 }
 
-const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
+pub(super) const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
     Entry { name, bounded: Some(bounded), hook }
 }
 
@@ -140,14 +145,9 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
-    let mut loaded = Vec::new();
-    for entry in programs(mode) {
-        loaded.push((load(&mut ebpf, entry, btf)?, entry.hook));
-    }
-    for (name, hook) in &loaded {
-        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
-        link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
-    }
+    let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
+    let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
+    names.extend(of_execs);
     let mapping = |name| move |source| AttachError::Mapping { name, source };
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(mapping("COUNTERS"))?;
     let runs = RunsView::of(&take(&mut ebpf, "RUNS")?, cpus).map_err(mapping("RUNS"))?;
@@ -160,8 +160,20 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    let names = loaded.into_iter().map(|(name, _)| name).collect();
-    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, ebpf, names })
+    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, without_execs, ebpf, names })
+}
+
+/// Loads all of these programs, then attaches them in order; says which of each and its twin.
+pub(super) fn load_and_link(ebpf: &mut Ebpf, entries: &[Entry], btf: &Btf) -> Result<Vec<&'static str>, AttachError> {
+    let mut loaded = Vec::new();
+    for entry in entries {
+        loaded.push((load(ebpf, entry, btf)?, entry.hook));
+    }
+    for (name, hook) in &loaded {
+        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
+        link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
+    }
+    Ok(loaded.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Fills the trie of watched paths.
@@ -224,7 +236,8 @@ fn seed(ebpf: &mut Ebpf, counters: &CountersView, connections: &[OldConnection])
     let error = |source| AttachError::Map { name: "PROCESSES", source };
     let mut processes: HashMap<_, u32, u32> =
         HashMap::try_from(ebpf.map_mut("PROCESSES").ok_or(AttachError::Absent("PROCESSES"))?).map_err(error)?;
-    for process in old::holders(connections) {
+    let inodes = connections.iter().flat_map(|connection| [connection.client_inode, connection.server_inode]);
+    for process in old::holders(inodes) {
         processes.insert(process, 1, 0).map_err(error)?;
     }
     counters.set_old_connections(2 * connections.len() as u64);

@@ -165,7 +165,7 @@ impl Worker {
     /// What is done every second or so; returns what the programs have cost since they were attached, in nanoseconds.
     fn tick(&self, attached: &mut Attached, decoder: &mut Decoder, clock: Clock, totals: &Totals) -> u64 {
         let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(event)));
         attached.look_for_skipped();
         for (cause, count) in decoder.gaps().by_cause() {
             self.metrics.programs().gaps(cause, count);
@@ -176,7 +176,7 @@ impl Worker {
     /// The programs are detached: open calls end here, and what was counted is kept.
     fn abandon(&self, attached: &Attached, decoder: &mut Decoder, clock: Clock, totals: &mut Totals) {
         let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(event)));
         totals.keep(attached);
     }
 
@@ -196,7 +196,7 @@ impl Worker {
             match Record::parse(&bytes) {
                 Ok(record) => {
                     delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
+                    let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => {

@@ -21,6 +21,9 @@ impl Enricher {
             SocketKind::Registration | SocketKind::PodResources => None,
         };
         call.owner = identity.and_then(|identity| self.store.owner(identity));
+        if is_finished && call.socket.kind == SocketKind::Cri && call.response_id.is_some() {
+            self.settle_execs();
+        }
     }
 
     fn cri_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {

@@ -29,6 +29,7 @@ mod tests;
 pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, Source};
 pub use self::store::StoreCounts;
 
+use self::execs::Execs;
 use self::pending::Pending;
 use self::plugins::claim_key;
 use self::questions::Questions;
@@ -53,7 +54,7 @@ pub struct Counts {
     pub spans_owned: u64,
     /// Spans that passed before their trace was known to be a pod's.
     pub spans_early: u64,
-    /// Plugin calls that waited for their pod and were given up because too many did.
+    /// Plugin calls and processes that waited for their pod, and processes that ran, given up because too many did.
     pub pending_dropped: u64,
     /// Pods in the store now.
     pub pods_held: usize,
@@ -67,6 +68,7 @@ pub struct Enricher {
     span_owners: SpanOwners,
     pending: Pending,
     questions: Questions,
+    execs: Execs,
     late: Vec<LateOwner>,
     spans_owned: u64,
 }
@@ -79,6 +81,7 @@ impl Enricher {
             span_owners: SpanOwners::default(),
             pending: Pending::default(),
             questions: Questions::default(),
+            execs: Execs::default(),
             late: Vec::new(),
             spans_owned: 0,
         }
@@ -87,6 +90,7 @@ impl Enricher {
     /// Learns what a source outside the node's traffic has told.
     pub fn news(&mut self, news: &News) {
         news.facts.iter().for_each(|fact| self.learn(&fact.as_fact(), news.source));
+        self.settle_execs();
     }
 
     /// Learns what a source tells that is neither a call nor a span: the runtime or the API.
@@ -141,7 +145,7 @@ impl Enricher {
             store: self.store.counts(),
             spans_owned: self.spans_owned,
             spans_early: self.store.traces.early(),
-            pending_dropped: self.pending.dropped(),
+            pending_dropped: self.pending.dropped() + self.execs.dropped(),
             pods_held: self.store.pods_held(),
         }
     }

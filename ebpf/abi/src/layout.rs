@@ -115,6 +115,40 @@ layout! {
     regs_argument_3,
     /// `pt_regs` offset of the system call's number
     regs_number,
+    /// `task_struct.tgid`
+    task_tgid,
+    /// `task_struct.start_boottime`
+    task_start_boottime,
+    /// `task_struct.nsproxy`
+    task_nsproxy,
+    /// `task_struct.mm`
+    task_mm,
+    /// `task_struct.signal`
+    task_signal,
+    /// `task_struct.exit_code`
+    task_exit_code,
+    /// `task_struct.se.sum_exec_runtime`
+    task_run_time,
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt,
+    /// `mnt_namespace.ns.inum`
+    mnt_namespace_inum,
+    /// `mm_struct.arg_start`
+    mm_arg_start,
+    /// `mm_struct.arg_end`
+    mm_arg_end,
+    /// `mm_struct.env_start`
+    mm_env_start,
+    /// `mm_struct.env_end`
+    mm_env_end,
+    /// `signal_struct.live.counter`
+    signal_live,
+    /// `signal_struct.flags`
+    signal_flags,
+    /// `signal_struct.group_exit_code`
+    signal_group_exit_code,
+    /// `signal_struct.sum_sched_runtime`
+    signal_run_time,
 }
 
 /// Who the agent is, so that the programs can tell its node and leave out the agent itself.

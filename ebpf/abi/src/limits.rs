@@ -58,3 +58,23 @@ pub const MAX_PATHS: u32 = 256;
 
 /// Nested pid namespaces (`MAX_PID_NS_LEVEL` is 32 in linux/pid_namespace.h; nodes in containers use two or three).
 pub const MAX_PID_LEVELS: u32 = 8;
+
+/// Most bytes copied of a process's arguments: `runc create` with every option and an id takes about 350.
+pub const ARGUMENT_BYTES: usize = 512;
+
+/// Most bytes copied of a CNI plugin's `CNI_*` variables. The longest pod and namespace names bring `CNI_ARGS` to about 510, the
+/// others take about 250.
+pub const CNI_BYTES: usize = 1024;
+
+/// Bytes of the environment that are looked at in one step.
+pub const ENVIRONMENT_PIECE_BYTES: usize = 256;
+
+/// Most bytes behind the head of an `Exec` record: the piece that reaches the limit of `CNI_*` may go beyond it.
+pub const GIVEN_BYTES: usize = ARGUMENT_BYTES + CNI_BYTES + ENVIRONMENT_PIECE_BYTES;
+
+/// Steps in one environment: a runtime started by hand hands on some hundred variables, a few of them longer than a step.
+pub const MAX_ENVIRONMENT_PIECES: u32 = 512;
+
+/// Processes followed at once: the runtime, a shim or monitor for each pod, and what they are just starting. A full node has a
+/// few hundred pods.
+pub const MAX_TASKS: u32 = 8192;

@@ -16,9 +16,10 @@ use spanlet_abi::limits::PATH_BYTES;
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout, load,
-    store,
+    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout,
+    load, store,
 };
+use crate::process;
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
 
@@ -49,6 +50,9 @@ fn used_by_current_process(endpoint: *mut Endpoint) {
         if load!(endpoint, global_process) != process {
             store!(endpoint, global_process, process);
             store!(endpoint, process, process_in_agent_namespace());
+            if load!(endpoint, end) == SERVER as u32 && load!(endpoint, kind) == CRI {
+                process::serves_cri(load!(endpoint, process));
+            }
         }
     }
 }

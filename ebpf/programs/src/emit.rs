@@ -5,10 +5,10 @@
 
 use spanlet_abi::counters::Counters;
 use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
-use spanlet_abi::limits::{LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
+use spanlet_abi::limits::{GIVEN_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
-use crate::maps::{COUNTERS, EVENTS, Endpoint, load, store};
+use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, load, store};
 
 /// Sets out a record without a payload: the walk's current frame, stream and offset.
 ///
@@ -124,6 +124,38 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
         });
     }
     entry.submit(0);
+}
+
+/// Writes a record that is a head and nothing else, of no connection.
+#[inline(never)]
+pub fn tell_head(head: &Head) -> bool {
+    seen(head.kind);
+    let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
+        lost(head.kind, Reason::RingFull);
+        return false;
+    };
+    // SAFETY: both point to a head.
+    unsafe { copy_head((&raw mut (*entry.as_mut_ptr()).head).cast(), (&raw const *head).cast()) };
+    entry.submit(0);
+    true
+}
+
+/// Writes the record of an executed process, as long as it is.
+///
+/// # Safety
+/// `given` points into its map.
+#[inline(always)]
+pub unsafe fn tell_given(given: *mut Given) -> bool {
+    seen(Kind::Exec as u16);
+    // SAFETY: the head and at most all of the data behind it, both inside the map's value.
+    let written = unsafe {
+        let bytes = HEAD_BYTES as u64 + at_most(load!(given, have), GIVEN_BYTES as u64);
+        EVENTS.output::<[u8]>(core::slice::from_raw_parts(given.cast::<u8>(), bytes as usize), 0)
+    };
+    if written.is_err() {
+        lost(Kind::Exec as u16, Reason::RingFull);
+    }
+    written.is_ok()
 }
 
 /// Most bytes of kernel memory in a record.

@@ -2,11 +2,14 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use spanlet_abi::counters::{Counters, Program, Runs};
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::{ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, PATH_BYTES};
+use spanlet_abi::limits::{
+    GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS, PATH_BYTES,
+};
+use spanlet_abi::task::Task;
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h)
 const MMAPABLE: u32 = 1 << 10;
@@ -28,6 +31,8 @@ pub enum Track {
     Unknown = 1,
 }
 
+/// `call::SocketKind::Cri`.
+pub const CRI: u32 = 1;
 /// Kinds of an endpoint beyond those of `call::SocketKind`.
 pub const IGNORED: u32 = 0xffff;
 pub const CONNECTING: u32 = 1 << 16;
@@ -166,6 +171,24 @@ pub struct StreamKey {
     pub zero: u32,
 }
 
+/// The record of an executed process while it is put together, and how far its environment was looked through.
+///
+/// Behind what the record holds stands what was looked at last; it is never written to the ring.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Given {
+    pub head: Head,
+    pub data: [u8; GIVEN_BYTES],
+    /// Bytes of `data` that are the record's.
+    pub have: u64,
+    /// User memory: the rest of the environment.
+    pub at: u64,
+    pub end: u64,
+    /// 1 if the cursor stands inside a variable; 1 if that variable is copied.
+    pub inside: u32,
+    pub taking: u32,
+}
+
 /// A path as the trie of watched paths takes it.
 pub type PathKey = Key<[u8; PATH_BYTES]>;
 
@@ -194,6 +217,12 @@ pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PROCESSE
 /// Inodes of sockets that were connected before the attach → `call::SocketKind`, with `event::OLD_SERVER` for the accepted end.
 #[map]
 pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+/// The runtime's processes, by their id in the initial pid namespace. Full, a process is not followed, which counts as a lost exec.
+#[map]
+pub static TASKS: HashMap<u32, Task> = HashMap::with_max_entries(MAX_TASKS, 0);
+/// Only one program uses it, and a program does not run twice at once on one processor: nobody else writes while it does.
+#[map]
+pub static GIVEN: PerCpuArray<Given> = PerCpuArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;

@@ -1,9 +1,8 @@
 //! What a `struct sock` says: its path, its peer, its inode, its network namespace; and which paths are watched.
 
-use aya_ebpf::helpers::bpf_get_current_task;
 use spanlet_abi::limits::PATH_BYTES;
 
-use crate::kernel::{at_most, copy, copy_user, field, read_user};
+use crate::kernel::{at_most, copy, copy_user, current_task, field, read_user};
 use crate::maps::{PATHS, PathKey, agent, layout};
 use crate::message::{KIND_CSI, KIND_DRA};
 
@@ -34,9 +33,7 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
 
 #[inline(always)]
 fn file_of(descriptor: u32) -> Option<u64> {
-    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
-    let task = unsafe { bpf_get_current_task() };
-    let files = field::<u64>(task, layout!(task_files))?;
+    let files = field::<u64>(current_task(), layout!(task_files))?;
     let table = field::<u64>(files, layout!(files_fdt))?;
     if descriptor >= field::<u32>(table, layout!(fdtable_max_fds))? {
         return None;

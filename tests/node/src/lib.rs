@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod demo;
+pub mod execs;
 pub mod kubelet;
 pub mod programs;
 mod raw;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The guest's only script: replays the recording in each mode named on the kernel's command line, then powers off.
+# The guest's only script: replays the recording in each mode named on the kernel's command line, has processes told of, then
+# powers off.
 # What it says to the host is one line each, begun with "vm-".
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -26,4 +27,6 @@ for mode in $(argument modes | tr , ' '); do
         grep -v '^played ' /tmp/errors | sed "s/^/vm-error $mode /"
     fi
 done
+spanlet-node execs 2> /tmp/errors
+echo "vm-execs $? $(tr '\n' ' ' < /tmp/errors)"
 poweroff -f

@@ -102,7 +102,7 @@ struct Judge {
     is_recording: bool,
     /// Of the first good replay: every kernel and mode must tell the same of the same calls.
     calls_digest: Option<String>,
-    /// A line for each replay, and whether it failed.
+    /// A line for each replay and one for execs, and whether it failed.
     lines: Vec<(String, bool)>,
 }
 
@@ -117,11 +117,16 @@ impl Judge {
                 continue;
             }
             let verdict = verdict::of(mode, console).and_then(|replay| self.compare(kernel, mode, &replay));
-            let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
-            let line = format!("{} {mode} {said}", boot.title(kernel));
-            println!("{line}");
-            self.lines.push((line, verdict.is_err()));
+            self.line(&format!("{} {mode}", boot.title(kernel)), &verdict);
         }
+        self.line(&format!("execs {}", boot.title(kernel)), &verdict::of_execs(console));
+    }
+
+    fn line(&mut self, what: &str, verdict: &Result<(), String>) {
+        let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
+        let line = format!("{what} {said}");
+        println!("{line}");
+        self.lines.push((line, verdict.is_err()));
     }
 
     fn compare(&mut self, kernel: &Kernel, mode: &str, replay: &Replay) -> Result<(), String> {

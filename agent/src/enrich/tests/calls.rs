@@ -255,11 +255,18 @@ fn calls_of_other_plugins_name_no_pod() {
 
 // === processes ===
 
+/// A process that nothing else started.
 fn owner_of_process(node: &mut Node, argv: &[&str], cni: &[&str]) -> Option<Owner> {
+    let mut exec = process((1_000, 999), argv, cni);
+    node.enricher.exec(&mut exec);
+    exec.owner
+}
+
+fn process((pid, parent_pid): (u32, u32), argv: &[&str], cni: &[&str]) -> Exec {
     let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    let mut exec = Exec {
-        pid: 1,
-        parent_pid: 1,
+    Exec {
+        pid,
+        parent_pid,
         argv: own(argv),
         cni: own(cni),
         started_ns: 0,
@@ -267,9 +274,7 @@ fn owner_of_process(node: &mut Node, argv: &[&str], cni: &[&str]) -> Option<Owne
         exit_status: None,
         cpu_ns: None,
         owner: None,
-    };
-    node.enricher.exec(&mut exec);
-    exec.owner
+    }
 }
 
 #[test]
@@ -341,4 +346,74 @@ fn a_container_is_asked_for_unless_it_is_named_or_being_removed() {
     assert_eq!(asked(&mut node), [""; 0]);
     node.cri(3, "RuntimeService/StopContainer", container("other"), None);
     assert_eq!(asked(&mut node), [id("other", "container")]);
+}
+
+#[test]
+fn an_id_in_a_path_counts_where_the_last_argument_is_cut() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    let container = id("web", "container");
+    let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container}");
+    let owner = owner_of_process(&mut node, &["runc", "create", "--bundle", &bundle, "--pid-file", "/run/cont"], &[]);
+    assert_eq!(pod_of(owner.as_ref()), Some("web"));
+    let other = format!("--bundle=/run/{}", id("other", "container"));
+    assert_eq!(owner_of_process(&mut node, &["runc", "create", &other], &[]), None);
+}
+
+#[test]
+fn a_process_without_an_id_is_its_parents_while_that_runs() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    let mut create = process((10, 1), &["runc", "create", &id("web", "container")], &[]);
+    node.enricher.exec(&mut create);
+    let mut child = |pids: (u32, u32)| {
+        let mut init = process(pids, &["runc", "init"], &[]);
+        node.enricher.exec(&mut init);
+        pod_of(init.owner.as_ref()).map(str::to_owned)
+    };
+    assert_eq!(child((11, 10)).as_deref(), Some("web"));
+    assert_eq!(child((12, 11)).as_deref(), Some("web"));
+    assert_eq!(child((13, 2)), None);
+    create.ended_ns = Some(5);
+    node.enricher.exec(&mut create);
+    let mut late = process((14, 10), &["runc", "init"], &[]);
+    node.enricher.exec(&mut late);
+    assert_eq!(late.owner, None);
+}
+
+#[test]
+fn processes_wait_for_the_answer_that_names_their_sandbox() {
+    let mut node = Node::new();
+    let sandbox_id = id("web", "sandbox");
+    let mut shim = process((10, 1), &["containerd-shim-runc-v2", "-id", &sandbox_id], &[]);
+    let mut init = process((11, 10), &["runc", "init"], &[]);
+    for exec in [&mut shim, &mut init, &mut process((12, 1), &["runc", "--version"], &[])] {
+        node.enricher.exec(exec);
+        assert_eq!(exec.owner, None);
+    }
+    shim.ended_ns = Some(7);
+    node.enricher.exec(&mut shim);
+    assert_eq!(node.enricher.take_late_execs(), []);
+    node.cri(1, "RuntimeService/RunPodSandbox", metadata("web"), Some(&sandbox_id));
+    let late = node.enricher.take_late_execs();
+    let told: Vec<_> = late.iter().map(|exec| (exec.pid, exec.ended_ns, pod_of(exec.owner.as_ref()))).collect();
+    assert_eq!(told, [(10, Some(7), Some("web")), (11, None, Some("web"))]);
+    assert_eq!(node.enricher.take_late_execs(), []);
+}
+
+#[test]
+fn too_many_that_wait_or_run_are_given_up_and_counted() {
+    let mut node = Node::new();
+    for pid in 0..300 {
+        node.enricher.exec(&mut process((pid, 9_999), &["runc", &id("other", "container")], &[]));
+    }
+    assert_eq!(node.enricher.counts().pending_dropped, 300 - 256);
+    node.start_pod(1, "web");
+    for pid in 0..5_000 {
+        node.enricher.exec(&mut process((pid, 9_999), &["containerd-shim", &id("web", "sandbox")], &[]));
+    }
+    assert_eq!(node.enricher.counts().pending_dropped, 300 - 256 + 5_000 - 4_096);
+    let mut child = process((6_000, 4_999), &["runc", "init"], &[]);
+    node.enricher.exec(&mut child);
+    assert_eq!(pod_of(child.owner.as_ref()), Some("web"));
 }
