@@ -115,7 +115,7 @@ impl Pipeline {
         let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
         let status = capture.status();
         let (news, told_news) = mpsc::channel(NEWS_MAX);
-        let sources = Sources::spawn(config, &news, settled(status.clone()));
+        let sources = Sources::spawn(config, &news, &metrics, settled(status.clone()));
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {

@@ -117,6 +117,20 @@ fn the_api_servers_spans_belong_to_the_cluster() {
 }
 
 #[test]
+fn the_request_that_made_a_recorded_pod_is_linked_from_its_syncs() {
+    let arrivals = arrivals("otlp/k134-c17-api");
+    let seen = Agent::new().run(&[], &arrivals);
+    let post = "POST /api/v1/namespaces/{:namespace}/pods";
+    let made: Vec<&Seen> = seen.iter().filter(|span| span.json.name == post).collect();
+    assert_eq!(made.len(), 1);
+    for span in &seen {
+        let links: Vec<_> = span.after.links.iter().map(|link| link.span_id.clone()).collect();
+        let expected = if span.json.name == "syncPod" { vec![made[0].after.span_id.clone()] } else { Vec::new() };
+        assert_eq!(links, expected, "{} {}", span.json.service, span.json.name);
+    }
+}
+
+#[test]
 fn every_resource_is_told_its_node_and_keeps_what_it_has() {
     for name in ["cri/cri-conn-k134-c17-otlp", "otlp/k134-c22-http", "otlp/k134-c17-api"] {
         let mut agent = Agent::new();

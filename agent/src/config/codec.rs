@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{Ask, CaptureMode, ShimService, WatchedSocket};
+use super::{Ask, CaptureMode, KubernetesAccess, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -31,6 +31,9 @@ pub(super) struct Pairs;
 pub(super) struct Mode;
 pub(super) struct Shim;
 pub(super) struct Asking;
+pub(super) struct Access;
+/// Names of labels or annotations, or their prefixes.
+pub(super) struct Keys;
 pub(super) struct Sockets;
 /// A value that may be `null`.
 pub(super) struct Optional<C>(std::marker::PhantomData<C>);
@@ -207,7 +210,7 @@ const MODES: [(&str, CaptureMode); 5] = [
 
 impl Codec<CaptureMode> for Mode {
     fn read(value: &Value) -> Result<CaptureMode, String> {
-        choice(&unquoted_off(value), &MODES)
+        choice(bare_off(value).as_ref().unwrap_or(value), &MODES)
     }
 
     fn write(value: &CaptureMode) -> String {
@@ -231,7 +234,7 @@ const ASKS: [(&str, Ask); 2] = [("auto", Ask::Auto), ("off", Ask::Off)];
 
 impl Codec<Ask> for Asking {
     fn read(value: &Value) -> Result<Ask, String> {
-        choice(&unquoted_off(value), &ASKS)
+        choice(bare_off(value).as_ref().unwrap_or(value), &ASKS)
     }
 
     fn write(value: &Ask) -> String {
@@ -239,9 +242,45 @@ impl Codec<Ask> for Asking {
     }
 }
 
+const ACCESSES: [(&str, KubernetesAccess); 4] = [
+    ("auto", KubernetesAccess::Auto),
+    ("in_cluster", KubernetesAccess::InCluster),
+    ("kubeconfig", KubernetesAccess::Kubeconfig),
+    ("off", KubernetesAccess::Off),
+];
+
+impl Codec<KubernetesAccess> for Access {
+    fn read(value: &Value) -> Result<KubernetesAccess, String> {
+        choice(bare_off(value).as_ref().unwrap_or(value), &ACCESSES)
+    }
+
+    fn write(value: &KubernetesAccess) -> String {
+        name_of(*value, &ACCESSES)
+    }
+}
+
 /// YAML 1.1 readers take a bare `off` for false; ours does not, but files are edited by others too.
-fn unquoted_off(value: &Value) -> Value {
-    if value.as_bool() == Some(false) { Value::from("off") } else { value.clone() }
+fn bare_off(value: &Value) -> Option<Value> {
+    (value.as_bool() == Some(false)).then(|| Value::from("off"))
+}
+
+impl Codec<Vec<String>> for Keys {
+    fn read(value: &Value) -> Result<Vec<String>, String> {
+        let keys = value.as_sequence().ok_or_else(|| format!("{} is not a list of keys", shown(value)))?;
+        let key = |value: &Value| {
+            let key = text(value)?;
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+            let name = key.strip_suffix('*').unwrap_or(&key);
+            let is_key = !key.is_empty() && name.bytes().all(allowed);
+            if is_key { Ok(key) } else { Err(format!("{key:?} is not a key, or a prefix that ends in *")) }
+        };
+        keys.iter().map(key).collect()
+    }
+
+    fn write(value: &Vec<String>) -> String {
+        let keys: Vec<String> = value.iter().map(|key| quoted(key)).collect();
+        format!("[{}]", keys.join(", "))
+    }
 }
 
 fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {

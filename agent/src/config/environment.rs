@@ -1,13 +1,14 @@
 //! The OpenTelemetry environment variables (specification, "OpenTelemetry Protocol Exporter" and "Environment Variables").
 //!
-//! A variable for traces alone wins over the general one; an empty variable is as good as none.
+//! A variable for traces alone wins over the general one; an empty variable is as good as none. Beside them `NODE_NAME`
+//! and `KUBERNETES_SERVICE_HOST`, which only say what the file does not.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::Config;
 use super::error::Problem;
 use super::file::check_endpoint;
+use super::{Config, KubernetesAccess};
 
 /// Sets what the environment sets, and returns the keys that it has set.
 pub(super) fn apply(
@@ -40,7 +41,25 @@ pub(super) fn apply(
         }
     }
     enrich.resource_attributes.retain(|(name, _)| !name.starts_with("service."));
+    if enrich.node_name.is_none() {
+        enrich.node_name = environment.get(NODE_NAME).map(|name| name.trim().to_owned());
+    }
+    if enrich.kubernetes == KubernetesAccess::Auto && environment.get(IN_CLUSTER).is_some() {
+        enrich.kubernetes = KubernetesAccess::InCluster;
+    }
     environment.overridden
+}
+
+/// By convention a DaemonSet's own `spec.nodeName`, through the downward API.
+const NODE_NAME: &str = "NODE_NAME";
+
+/// Set by kubelet in every container that is told of the API server.
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
+/// The name that kubelet registers its node by unless it is told another: the host's in lower case.
+pub(super) fn node_name_of_host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_lowercase();
+    (!name.is_empty()).then_some(name)
 }
 
 struct Environment<'a, F> {

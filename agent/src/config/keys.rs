@@ -4,8 +4,8 @@ use serde_yaml::Value;
 
 use super::Config;
 use super::codec::{
-    Address, Asking, Bytes, Codec, Count, File, Flag, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time,
-    UnixSocket,
+    Access, Address, Asking, Bytes, Codec, Count, File, Flag, Keys, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text,
+    Time, UnixSocket,
 };
 
 /// A top-level section of the file.
@@ -67,13 +67,19 @@ sections! {
         exec_spans as Flag: "Spans of the runtime's processes (runc, CNI plugins) below the call that started them.",
     }
     enrich: "What is added to spans." {
-        node_name as Optional<Text>: "k8s.node.name on every resource that lacks it.",
+        node_name as Optional<Text>: "k8s.node.name on every resource that lacks it, and the node whose pods are watched. null: the variable NODE_NAME, else the host's name.",
         cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
         resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
         shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
         runtime as Asking: "auto asks the container runtime, read-only, for the pods that are older than the agent and for container names that nothing else told; off never asks.",
         runtime_endpoint as Optional<UnixSocket>: "The runtime to ask, such as unix:///run/containerd/containerd.sock. null takes the first cri socket of capture.sockets that answers.",
         pod_resources as Asking: "auto asks kubelet, over the pod-resources socket of capture.sockets, which pod a device or claim is for after a plugin's call; off never asks.",
+        kubernetes as Access: "How the Kubernetes API is reached: in_cluster by the pod's service account, kubeconfig by that file, auto in_cluster if that is there, or off. Needs pods list and watch, nodes get.",
+        kubeconfig as Optional<File>: "The file for kubernetes: kubeconfig. null: the variable KUBECONFIG, else ~/.kube/config.",
+        labels as Keys: "Labels of pods that their spans are told, as k8s.pod.label.KEY. A key that ends in * is a prefix.",
+        annotations as Keys: "Annotations of pods that their spans are told, as k8s.pod.annotation.KEY. A key that ends in * is a prefix.",
+        node_labels as Keys: "Labels of the node that every resource is told, as k8s.node.label.KEY. A key that ends in * is a prefix.",
+        owner_lookups as Flag: "Ask the API which Deployment owns a ReplicaSet and which CronJob a Job, rather than tell by their names. Needs replicasets get and jobs get.",
     }
     export: "Where spans go. The variables OTEL_EXPORTER_OTLP_* win over this section." {
         endpoint as Optional<Text>: "OTLP over gRPC, such as http://collector.example:4317. null keeps spans on the node.",

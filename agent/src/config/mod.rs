@@ -103,6 +103,17 @@ pub struct Enrich {
     pub runtime_endpoint: Option<PathBuf>,
     /// Whether kubelet is asked whose devices and claims are.
     pub pod_resources: Ask,
+    pub kubernetes: KubernetesAccess,
+    /// Used by [`KubernetesAccess::Kubeconfig`]; `None`: `$KUBECONFIG`, else `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Keys of pod labels that are told: exact, or a prefix if it ends in `*`.
+    pub labels: Vec<String>,
+    /// Keys of pod annotations that are told, likewise.
+    pub annotations: Vec<String>,
+    /// Keys of node labels that are told, likewise.
+    pub node_labels: Vec<String>,
+    /// Whether the API may be asked for the owners of ReplicaSets and Jobs.
+    pub owner_lookups: bool,
 }
 
 /// Whether a source of identity is asked.
@@ -110,6 +121,18 @@ pub struct Enrich {
 pub enum Ask {
     #[default]
     Auto,
+    Off,
+}
+
+/// How the Kubernetes API is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KubernetesAccess {
+    /// Becomes `InCluster` when the environment tells that the agent runs in a pod; else it is as `Off`.
+    #[default]
+    Auto,
+    /// By the service account of the agent's pod.
+    InCluster,
+    Kubeconfig,
     Off,
 }
 
@@ -166,6 +189,7 @@ pub struct Log {
 
 impl Config {
     /// Reads `file`, or [`DEFAULT_PATH`] if that exists, and then `environment`, which maps a variable's name to its value.
+    /// A node's name that neither tells is the host's, as kubelet has it.
     ///
     /// # Errors
     /// [`ConfigError`] lists every problem of both, with key and line.
@@ -176,7 +200,12 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        Self::parse(&text, environment).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+        let mut config = Self::parse(&text, environment)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })?;
+        if config.enrich.node_name.is_none() {
+            config.enrich.node_name = environment::node_name_of_host();
+        }
+        Ok(config)
     }
 
     /// Reads the text of a file and then the environment.

@@ -36,7 +36,10 @@ capture:
   ring_bytes: 2097152
   dump_events: /tmp/events
 correlate: {hold: 1s, slow_call: 250ms, phase_spans: false, plugin_spans: false, exec_spans: false}
-enrich: {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse, runtime: off, runtime_endpoint: "unix:///run/c.sock", pod_resources: off}
+enrich:
+  {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse,
+   runtime: off, runtime_endpoint: "unix:///run/c.sock", pod_resources: off,
+   kubernetes: kubeconfig, kubeconfig: /k, labels: [app, x/*], annotations: ["*"], node_labels: [zone], owner_lookups: true}
 export:
   endpoint: http://up:1
   headers: {authorization: Bearer x, n: 1}
@@ -82,6 +85,12 @@ log: {level: "warn,spanlet=debug", json: true}
             runtime: Ask::Off,
             runtime_endpoint: Some("/run/c.sock".into()),
             pod_resources: Ask::Off,
+            kubernetes: KubernetesAccess::Kubeconfig,
+            kubeconfig: Some("/k".into()),
+            labels: vec!["app".to_owned(), "x/*".to_owned()],
+            annotations: vec!["*".to_owned()],
+            node_labels: vec!["zone".to_owned()],
+            owner_lookups: true,
         },
         export: Export {
             endpoint: Some("http://up:1".to_owned()),
@@ -124,6 +133,7 @@ capture:
   sockets:
   - {kind: cri, path: /a}
   - {kind: nri, path: /b}
+enrich: {kubernetes: on, labels: [a*b]}
 export:
   endpoint: https://up:4317
   headers: {\"a b\": c}
@@ -142,13 +152,15 @@ log: 3
             "line 5: recieve: unknown key; known are receive, capture, correlate, enrich, export, record, memory, admin, log",
             "line 7: capture.mode: \"ebpf\" is not one of auto, fentry, kprobe, tracepoint, off",
             "line 9: capture.sockets: kind \"nri\" is not one of cri, csi, dra, device, registration, pod-resources",
-            "line 15: export.batch_spans: 0 is not a whole number above 0",
-            "line 19: log: is not a mapping",
+            "line 12: enrich.kubernetes: \"on\" is not one of auto, in_cluster, kubeconfig, off",
+            "line 12: enrich.labels: \"a*b\" is not a key, or a prefix that ends in *",
+            "line 16: export.batch_spans: 0 is not a whole number above 0",
+            "line 20: log: is not a mapping",
             "line 8: capture.ring_bytes: 5000 is not a power of two of at least 4KiB",
-            "line 13: export.endpoint: \"https://up:4317\": TLS is not supported; use http://",
-            "line 14: export.headers: \"a b\" is not a usable header",
-            "line 16: export.timeout: 0 would fail every request",
-            "line 18: memory.max_bytes: 32 MiB is too little: record.max_bytes, the agent itself and room for spans make at least 56 MiB",
+            "line 14: export.endpoint: \"https://up:4317\": TLS is not supported; use http://",
+            "line 15: export.headers: \"a b\" is not a usable header",
+            "line 17: export.timeout: 0 would fail every request",
+            "line 19: memory.max_bytes: 32 MiB is too little: record.max_bytes, the agent itself and room for spans make at least 56 MiB",
         ]
     );
 }
@@ -184,6 +196,29 @@ fn environment_wins_over_the_file() {
     assert!(!config.export.gzip);
     assert_eq!(config.export.timeout, Duration::from_millis(1_500));
     assert_eq!(config.enrich.resource_attributes, pairs(&[("y", "file"), ("x", "env"), ("z", "a,b")]));
+}
+
+#[test]
+fn node_name_is_the_file_s_then_the_variable_s() {
+    let name = |file: &str| with(file, &[("NODE_NAME", "from-pod")]).unwrap().enrich.node_name;
+    assert_eq!(name("enrich: {node_name: from-file}").as_deref(), Some("from-file"));
+    assert_eq!(name("").as_deref(), Some("from-pod"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, "").unwrap();
+    let of_host = Config::load(Some(&file), no_environment).unwrap().enrich.node_name;
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(of_host, Some(hostname.trim().to_lowercase()));
+}
+
+#[test]
+fn the_kubernetes_api_is_asked_where_the_agent_is_a_pod() {
+    let access = |file: &str, variables: &[(&str, &str)]| with(file, variables).unwrap().enrich.kubernetes;
+    let pod = [("KUBERNETES_SERVICE_HOST", "10.96.0.1")];
+    assert_eq!(access("", &pod), KubernetesAccess::InCluster);
+    assert_eq!(access("", &[]), KubernetesAccess::Auto);
+    assert_eq!(access("enrich: {kubernetes: off}", &pod), KubernetesAccess::Off);
+    assert_eq!(access("enrich: {kubernetes: kubeconfig}", &pod), KubernetesAccess::Kubeconfig);
 }
 
 #[test]

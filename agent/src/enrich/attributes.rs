@@ -85,14 +85,37 @@ pub(super) fn collapse_shim(additions: &mut Additions, request: &TraceRequest, i
     }
 }
 
-/// Adds the node's names, and what the configuration says, to resource `index`.
-pub(super) fn add_node(additions: &mut Additions, index: usize, resource: &Resource<'_>, config: &Enrich) {
+/// Links a span to what caused it, each once. Nothing becomes a parent: the trace stays whose it is.
+pub(super) fn add_links(
+    additions: &mut Additions,
+    index: usize,
+    span: &Span<'_>,
+    causes: impl Iterator<Item = ([u8; 16], [u8; 8])>,
+) {
+    let mut linked: Vec<_> = span.links().map(|link| (link.trace_id, link.span_id)).collect();
+    for cause in causes {
+        if cause.0 != span.trace_id() && !linked.contains(&cause) {
+            additions.span_link(index, cause.0, cause.1);
+            linked.push(cause);
+        }
+    }
+}
+
+/// Adds the node's names, what the configuration says and what the API `told` of the node to resource `index`.
+pub(super) fn add_node(
+    additions: &mut Additions,
+    index: usize,
+    resource: &Resource<'_>,
+    config: &Enrich,
+    told: &[(String, String)],
+) {
     let node = config.node_name.as_deref();
     let own = [("k8s.node.name", node), ("host.name", node), ("k8s.cluster.name", config.cluster_name.as_deref())];
     let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let configured = config.resource_attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let mut added: Vec<&str> = Vec::new();
-    for (key, value) in configured.filter(|(key, _)| !key.starts_with("service.")).chain(own) {
+    let told = told.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    for (key, value) in configured.filter(|(key, _)| !key.starts_with("service.")).chain(own).chain(told) {
         if !added.contains(&key) && resource.attribute(key).is_none() {
             additions.resource_str(index, key, value);
             added.push(key);

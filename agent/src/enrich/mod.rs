@@ -19,6 +19,7 @@ mod names;
 mod pending;
 mod plugins;
 mod questions;
+mod requests;
 mod source;
 pub mod sources;
 mod spans;
@@ -33,6 +34,7 @@ use self::execs::Execs;
 use self::pending::Pending;
 use self::plugins::claim_key;
 use self::questions::Questions;
+use self::requests::Requests;
 use self::store::{SpanOwners, Store, Thing};
 use crate::config;
 use crate::observe::IdentityResult;
@@ -54,6 +56,8 @@ pub struct Counts {
     pub spans_owned: u64,
     /// Spans that passed before their trace was known to be a pod's.
     pub spans_early: u64,
+    /// Links to the API server's spans that were not kept because too many were told.
+    pub links_dropped: u64,
     /// Plugin calls and processes that waited for their pod, and processes that ran, given up because too many did.
     pub pending_dropped: u64,
     /// Pods in the store now.
@@ -66,6 +70,11 @@ pub struct Enricher {
     config: config::Enrich,
     store: Store,
     span_owners: SpanOwners,
+    requests: Requests,
+    /// Whether any source tells attributes of pods.
+    attributes_told: bool,
+    /// What the API told of the node.
+    node_attributes: Vec<(String, String)>,
     pending: Pending,
     questions: Questions,
     execs: Execs,
@@ -79,6 +88,9 @@ impl Enricher {
             config,
             store: Store::default(),
             span_owners: SpanOwners::default(),
+            requests: Requests::default(),
+            attributes_told: false,
+            node_attributes: Vec::new(),
             pending: Pending::default(),
             questions: Questions::default(),
             execs: Execs::default(),
@@ -115,7 +127,12 @@ impl Enricher {
                 self.assign(Thing::ClaimName, &claim_key(namespace, name), &pod, source);
             }
             Fact::Device { id, pod } => self.assign(Thing::Device, id, &pod, source),
-            Fact::Attributes { pod_uid, attributes } => self.store.set_attributes(pod_uid, attributes),
+            Fact::Attributes { pod_uid, attributes } => {
+                self.attributes_told = true;
+                self.store.set_attributes(pod_uid, attributes);
+            }
+            Fact::Cause { pod_uid, span } => self.store.set_cause(pod_uid, span),
+            Fact::Node { attributes } => attributes.clone_into(&mut self.node_attributes),
             Fact::Gone { pod_uid, at_unix_nano } => {
                 if let Some(pod) = self.store.by_uid(pod_uid) {
                     self.store.pod_gone(pod, at_unix_nano);
@@ -145,6 +162,7 @@ impl Enricher {
             store: self.store.counts(),
             spans_owned: self.spans_owned,
             spans_early: self.store.traces.early(),
+            links_dropped: self.requests.dropped(),
             pending_dropped: self.pending.dropped() + self.execs.dropped(),
             pods_held: self.store.pods_held(),
         }
@@ -164,6 +182,7 @@ impl Counts {
             IdentityResult::TraceEvicted => self.store.traces_evicted,
             IdentityResult::PendingDropped => self.pending_dropped,
             IdentityResult::NotAsked => 0, // counted by who passes questions on
+            IdentityResult::LinkDropped => self.links_dropped,
         }
     }
 }

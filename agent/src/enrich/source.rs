@@ -1,5 +1,7 @@
 //! Where identity comes from, and what a source can tell.
 
+use crate::call::Traceparent;
+
 /// A source of identity, the most trusted first: of two claims that differ, the smaller wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -44,6 +46,10 @@ pub enum Fact<'a> {
     Device { id: &'a str, pod: PodName<'a> },
     /// Attributes for the pod's spans (workload, labels), replacing those told before.
     Attributes { pod_uid: &'a str, attributes: &'a [(String, String)] },
+    /// The span that asked for the pod, as `tracing.k8s.io/traceparent` on it says (KEP-5915).
+    Cause { pod_uid: &'a str, span: Traceparent },
+    /// Attributes of the node, for every resource that lacks them; replacing those told before.
+    Node { attributes: &'a [(String, String)] },
     /// The pod is gone; what is known of it is kept a while for its last spans.
     Gone { pod_uid: &'a str, at_unix_nano: u64 },
 }
@@ -75,7 +81,7 @@ pub enum Question {
 }
 
 /// A [`Fact`] that owns its names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnedFact {
     Pod(OwnedPodName),
     Sandbox { id: String, pod: OwnedPodName },
@@ -85,11 +91,13 @@ pub enum OwnedFact {
     ClaimName { namespace: String, name: String, pod: OwnedPodName },
     Device { id: String, pod: OwnedPodName },
     Attributes { pod_uid: String, attributes: Vec<(String, String)> },
+    Cause { pod_uid: String, span: Traceparent },
+    Node { attributes: Vec<(String, String)> },
     Gone { pod_uid: String, at_unix_nano: u64 },
 }
 
 /// A [`PodName`] that owns its strings.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct OwnedPodName {
     pub namespace: String,
     pub name: String,
@@ -110,6 +118,8 @@ impl OwnedFact {
             Self::ClaimName { namespace, name, pod } => Fact::ClaimName { namespace, name, pod: pod.as_name() },
             Self::Device { id, pod } => Fact::Device { id, pod: pod.as_name() },
             Self::Attributes { pod_uid, attributes } => Fact::Attributes { pod_uid, attributes },
+            Self::Cause { pod_uid, span } => Fact::Cause { pod_uid, span: *span },
+            Self::Node { attributes } => Fact::Node { attributes },
             Self::Gone { pod_uid, at_unix_nano } => Fact::Gone { pod_uid, at_unix_nano: *at_unix_nano },
         }
     }

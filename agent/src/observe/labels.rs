@@ -138,6 +138,36 @@ labels! {
         PendingDropped = "pending_dropped",
         /// A source that can be asked was not, because too many questions waited.
         NotAsked = "not_asked",
+        /// A link to a span of the API server was not kept because its table or its pod is full.
+        LinkDropped = "link_dropped",
+    }
+}
+
+labels! {
+    /// What came of watching the Kubernetes API, and what its limits cost.
+    KubernetesResult as "result" {
+        /// All pods of the node were listed.
+        Listed = "listed",
+        /// A pod was told, new or changed.
+        Told = "told",
+        /// A pod was told gone: deleted, or no longer there when the pods were listed again.
+        Gone = "gone",
+        /// The node was told.
+        Node = "node",
+        /// A request failed, or its answer did not come in time; it is made again.
+        Failed = "failed",
+        /// The API server no longer had the version to go on from (410); the pods are listed again.
+        Expired = "expired",
+        /// The API server did not take the credentials (401); they are read again.
+        Unauthorized = "unauthorized",
+        /// A pod was not told because more than any node runs are known.
+        PodIgnored = "pod_ignored",
+        /// An attribute was left out because its pod or the node has too many.
+        AttributeDropped = "attribute_dropped",
+        /// A value was told in part because it is too long.
+        ValueCut = "value_cut",
+        /// An owner was forgotten because too many are known; it is asked for again.
+        OwnerForgotten = "owner_forgotten",
     }
 }
 
@@ -175,6 +205,7 @@ mod tests {
         is_closed::<JoinResult>();
         is_closed::<ForgetReason>();
         is_closed::<IdentityResult>();
+        is_closed::<KubernetesResult>();
         is_closed::<Phase>();
     }
 }

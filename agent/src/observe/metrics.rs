@@ -16,7 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::calls::{CallMetrics, CallSample};
 use super::events::EventLedger;
 use super::labels::{
-    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Receiver, Refusal, SpanKind,
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Receiver, Refusal,
+    SpanKind,
 };
 use super::programs::ProgramLedger;
 use crate::api;
@@ -44,6 +45,7 @@ struct Shared {
     forgotten: Counters<ForgetReason>,
     identity: Counters<IdentityResult>,
     pods_known: Gauge,
+    kubernetes: Counters<KubernetesResult>,
     calls: CallMetrics,
     events: EventLedger,
     programs: ProgramLedger,
@@ -74,6 +76,8 @@ impl Metrics {
         let identity = Counters::register(&mut registry, "identity", help);
         let pods_known = Gauge::default();
         registry.register("pods_known", "Pods in the store of identity", pods_known.clone());
+        let help = "Answers of the Kubernetes API, and what its limits cost";
+        let kubernetes = Counters::register(&mut registry, "kubernetes", help);
         let calls = CallMetrics::register(&mut registry);
         let events = EventLedger::register(&mut registry);
         let programs = ProgramLedger::register(&mut registry);
@@ -92,6 +96,7 @@ impl Metrics {
             forgotten,
             identity,
             pods_known,
+            kubernetes,
             calls,
             events,
             programs,
@@ -138,6 +143,10 @@ impl Metrics {
 
     pub fn pods_known(&self, pods: usize) {
         self.shared.pods_known.set(as_gauge(pods as u64));
+    }
+
+    pub fn kubernetes(&self, result: KubernetesResult, count: u64) {
+        self.shared.kubernetes.add(result, count);
     }
 
     pub fn call(&self, sample: &CallSample<'_>) {
@@ -273,6 +282,9 @@ mod tests {
         for result in IdentityResult::ALL {
             metrics.identity(*result, 1);
         }
+        for result in KubernetesResult::ALL {
+            metrics.kubernetes(*result, 1);
+        }
         metrics.exported(9);
         metrics.pods_known(3);
         let text = metrics.render();
@@ -289,6 +301,7 @@ mod tests {
             "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
             "spanlet_identity_total{result=\"owned\"} 1",
             "spanlet_pods_known 3",
+            "spanlet_kubernetes_total{result=\"expired\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

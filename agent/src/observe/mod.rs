@@ -13,7 +13,8 @@ pub use admin::{Admin, Subject};
 pub use calls::CallSample;
 pub use events::EventLedger;
 pub use labels::{
-    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label, Phase, Receiver, Refusal, SpanKind,
+    DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Phase, Receiver,
+    Refusal, SpanKind,
 };
 pub use logging::start_logging;
 pub use metrics::Metrics;

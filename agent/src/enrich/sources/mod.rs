@@ -2,6 +2,7 @@
 //! the enricher. Losing one of them lowers what is known, never what is forwarded.
 
 mod grpc;
+pub mod kubernetes;
 mod pod_resources;
 mod runtime;
 mod socket_file;
@@ -14,6 +15,7 @@ use self::pod_resources::Kubelet;
 use self::runtime::Runtime;
 use super::{News, Question};
 use crate::config::Config;
+use crate::observe::Metrics;
 
 /// Questions to one source that wait. What finds it full is not asked: a burst of this many is answered late as it is.
 const QUESTIONS_MAX: usize = 64;
@@ -34,9 +36,14 @@ impl Sources {
     pub fn spawn(
         config: &Config,
         news: &mpsc::Sender<News>,
+        metrics: &Metrics,
         probes_settled: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let mut tasks = JoinSet::new();
+        if kubernetes::is_wanted(config.enrich.kubernetes) {
+            let pace = kubernetes::Pace::default();
+            tasks.spawn(kubernetes::run(config.enrich.clone(), pace, news.clone(), metrics.clone()));
+        }
         let settled = probes_settled.shared();
         let (runtime, questions) = mpsc::channel(QUESTIONS_MAX);
         let runtime = Runtime::new(config, news.clone(), questions).map(|source| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use spanlet_otlp::{Span, SpanKind, TraceRequest};
 
-use super::{Emitter, Told};
+use super::{Emitter, Family, Told};
 use crate::call::Call;
 use crate::enrich::Enricher;
 use crate::enrich::evidence::{self, Evidence};
@@ -23,8 +23,10 @@ impl Enricher {
         emitters: &[Emitter<'_>],
     ) -> Vec<Told<'a>> {
         let mut all = Vec::new();
+        let mut family = Family { request, by_id: None };
         for (index, span) in request.spans().enumerate() {
             if matches!(emitters[span.resource()], Emitter::ControlPlane) {
+                self.learn_from_control_plane(&span, &mut family);
                 continue;
             }
             let call = calls[index].as_deref();

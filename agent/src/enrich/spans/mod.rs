@@ -8,6 +8,7 @@
 //!  inherit  from the nearest ancestor that has a pod, else from the trace if that is one pod's
 //! ```
 
+mod control_plane;
 mod learn;
 
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Enricher {
         let emitters: Vec<Emitter<'_>> = (0..request.resource_count())
             .map(|index| {
                 let resource = request.resource(index);
-                attributes::add_node(additions, index, &resource, &self.config);
+                attributes::add_node(additions, index, &resource, &self.config, &self.node_attributes);
                 let emitter = Emitter::of(resource.attribute("service.name").and_then(|name| name.as_str()));
                 if matches!(emitter, Emitter::Shim(_)) && self.config.shim_service == ShimService::Collapse {
                     attributes::collapse_shim(additions, request, index);
@@ -105,9 +106,8 @@ impl Enricher {
             return self.call_subject(call).and_then(|identity| self.store.owner(identity));
         };
         let mut owner = owner.clone();
-        if owner.pod.name.is_empty()
-            && let Some(pod) = self.store.by_uid(&owner.pod.uid).and_then(|key| self.store.pod(key))
-        {
+        let is_partial = owner.pod.name.is_empty() || (self.attributes_told && owner.pod.attributes.is_empty());
+        if is_partial && let Some(pod) = self.store.by_uid(&owner.pod.uid).and_then(|key| self.store.pod(key)) {
             owner.pod = Arc::clone(pod);
         }
         if let Some(container) = owner.container.as_ref().filter(|container| container.name.is_empty())
@@ -188,6 +188,13 @@ impl Enricher {
             let Some(owner) = &owners[index] else { continue };
             self.spans_owned += 1;
             of_owner.add(additions, index, &span, owner);
+            if span.name() == "syncPod" {
+                let asked = self.requests.of_pod(&owner.pod, span.start_unix_nano());
+                let cause = self.store.cause(&owner.pod.uid);
+                let causes =
+                    cause.map(|cause| (cause.trace_id, cause.span_id)).into_iter().chain(asked.iter().copied());
+                attributes::add_links(additions, index, &span, causes);
+            }
             // kubelet 1.35+ runs a pod's exec probes in the context of its first sync, for as long as the pod lives.
             if span.name() == "runtime.v1.RuntimeService/ExecSync"
                 && self.store.traces.is_detached(&span.trace_id(), span.start_unix_nano())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Identity;
+use crate::call::Traceparent;
 use crate::enrich::source::{PodName, Source};
 use crate::pod::{Container, Pod};
 
@@ -34,6 +35,7 @@ struct Slot {
     /// The record that this one, made without a uid, turned out to be.
     alias: Option<PodKey>,
     gone_ns: Option<u64>,
+    cause: Option<Traceparent>,
     /// Counts claims; the pod that was claimed least recently goes first.
     claimed: u64,
     /// Hashes of its sandboxes' and containers' ids, oldest first.
@@ -228,6 +230,16 @@ impl Pods {
         }
     }
 
+    pub(super) fn set_cause(&mut self, uid: &str, span: Traceparent) {
+        if let Some(key) = self.by_uid(uid) {
+            self.slots[key.slot as usize].cause = Some(span);
+        }
+    }
+
+    pub(super) fn cause(&self, uid: &str) -> Option<Traceparent> {
+        self.slot(self.by_uid(uid)?)?.cause
+    }
+
     fn slot(&self, key: PodKey) -> Option<&Slot> {
         self.slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation && slot.pod.is_some())
     }
@@ -311,6 +323,7 @@ impl Slot {
             named_by: Source::Trace,
             alias: None,
             gone_ns: None,
+            cause: None,
             claimed: 0,
             ids: Vec::new(),
         }

@@ -3,6 +3,7 @@
 mod any_order;
 mod bounds;
 mod calls;
+mod links;
 mod spans;
 
 use std::sync::Arc;

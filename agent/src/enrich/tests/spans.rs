@@ -266,6 +266,17 @@ fn workload_attributes_follow_the_pod() {
 }
 
 #[test]
+fn workload_attributes_reach_the_spans_of_calls_that_were_made_before() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    let before = node.cri(1, STATUS, sandbox("web"), None);
+    let attributes = [("k8s.deployment.name".to_owned(), "web".to_owned())];
+    node.enricher.learn(&Fact::Attributes { pod_uid: &uid("web"), attributes: &attributes }, Source::Api);
+    let passed = node.pass_joined("kubelet", [(client(1, 1, ROOT, STATUS), Some(before))]);
+    assert_eq!(values(&passed[0].0, "k8s.deployment.name"), ["web"]);
+}
+
+#[test]
 fn shims_share_a_service_name_if_the_user_asks() {
     let shim = format!("containerd-shim-{}", id("web", "sandbox"));
     let resource_of = |shim_service: config::ShimService, service: &str| {

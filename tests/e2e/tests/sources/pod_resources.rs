@@ -13,7 +13,7 @@ use spanlet_proto::pod_resources::{
 };
 use tokio::sync::mpsc;
 
-use crate::next;
+use crate::{metrics, next};
 
 const LIST: &str = "/v1.PodResourcesLister/List";
 
@@ -51,7 +51,7 @@ async fn kubelet_is_asked_again_until_it_knows_all() {
     answers.add(LIST, &list(&["gpu-0"], &["claim-a"]));
     let server = Server::listen(&folder.path().join("kubelet.sock"), &answers).unwrap();
     let (news, mut told) = mpsc::channel(4);
-    let sources = Sources::spawn(&config(folder.path(), ""), &news, async {});
+    let sources = Sources::spawn(&config(folder.path(), ""), &news, &metrics(), async {});
     let claim = Question::Claim { namespace: "ml".to_owned(), name: "claim-a".to_owned() };
     assert!(sources.ask(device("gpu-0")) && sources.ask(claim));
     let device = OwnedFact::Device { id: "gpu-0".to_owned(), pod: train() };
@@ -65,7 +65,7 @@ async fn kubelet_is_asked_again_until_it_knows_all() {
 async fn a_socket_that_is_not_there_yet_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let (news, mut told) = mpsc::channel(4);
-    let sources = Sources::spawn(&config(folder.path(), ""), &news, async {});
+    let sources = Sources::spawn(&config(folder.path(), ""), &news, &metrics(), async {});
     assert!(sources.ask(device("gpu-0")));
     tokio::time::sleep(Duration::from_secs(1)).await; // the first try is over
     let answers = Answers::default();
@@ -79,7 +79,7 @@ async fn a_socket_that_is_not_there_yet_is_tried_again() {
 async fn kubelet_is_not_asked_if_it_is_not_to_be() {
     let folder = tempfile::tempdir().unwrap();
     let (news, mut told) = mpsc::channel(4);
-    let sources = Sources::spawn(&config(folder.path(), "enrich: {pod_resources: off}"), &news, async {});
+    let sources = Sources::spawn(&config(folder.path(), "enrich: {pod_resources: off}"), &news, &metrics(), async {});
     assert!(sources.ask(device("gpu-0")), "nothing is lost by not asking");
     drop(news);
     assert_eq!(told.recv().await, None, "no task holds the queue");

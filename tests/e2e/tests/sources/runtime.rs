@@ -13,7 +13,7 @@ use spanlet_proto::cri::{
 };
 use tokio::sync::mpsc;
 
-use crate::next;
+use crate::{metrics, next};
 
 const LIST_SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
@@ -63,7 +63,7 @@ async fn a_runtime_is_listed_when_it_comes_and_again_when_it_has_started_again()
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("cri.sock");
     let (news, mut told) = mpsc::channel(4);
-    let _sources = Sources::spawn(&config(&socket, ""), &news, async {});
+    let _sources = Sources::spawn(&config(&socket, ""), &news, &metrics(), async {});
     let answers = Answers::default();
     lists(&answers, "web");
     lists(&answers, "api");
@@ -91,7 +91,7 @@ async fn a_container_is_asked_for_by_its_id() {
     answers.add(STATUS, &ContainerStatusResponse { status: Some(status) });
     let server = Server::listen(&socket, &answers).unwrap();
     let (news, mut told) = mpsc::channel(4);
-    let sources = Sources::spawn(&config(&socket, ""), &news, async {});
+    let sources = Sources::spawn(&config(&socket, ""), &news, &metrics(), async {});
     next(&mut told).await;
 
     assert!(sources.ask(Question::Container { id: "container-2".to_owned() }));
@@ -110,7 +110,7 @@ async fn too_many_questions_are_refused_and_none_is_asked_before_the_probes_are_
     let server = Server::listen(&socket, &answers).unwrap();
     let (news, mut told) = mpsc::channel(4);
     let (settle, settled) = tokio::sync::oneshot::channel::<()>();
-    let sources = Sources::spawn(&config(&socket, ""), &news, async { drop(settled.await) });
+    let sources = Sources::spawn(&config(&socket, ""), &news, &metrics(), async { drop(settled.await) });
     let taken = (0..100).filter(|number| sources.ask(Question::Container { id: number.to_string() })).count();
     assert_eq!(taken, 64);
     tokio::task::yield_now().await;
@@ -124,7 +124,7 @@ async fn a_runtime_that_is_not_to_be_asked_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("cri.sock");
     let (news, mut told) = mpsc::channel(4);
-    let sources = Sources::spawn(&config(&socket, "enrich: {runtime: off}"), &news, async {});
+    let sources = Sources::spawn(&config(&socket, "enrich: {runtime: off}"), &news, &metrics(), async {});
     assert!(sources.ask(Question::Container { id: "container-web".to_owned() }), "nothing is lost by not asking");
     drop(news);
     assert_eq!(told.recv().await, None, "no task holds the queue");
