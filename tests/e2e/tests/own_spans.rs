@@ -51,8 +51,10 @@ async fn processes_and_phases_are_below_the_calls_of_their_pod() {
         let parent = by_id[&span.parent().unwrap()];
         assert!(parent.service == "kubelet" && parent.span.name.starts_with("runtime.v1."), "{span:?}\n{parent:?}");
         assert!(parent.span.start_time_unix_nano <= span.span.start_time_unix_nano, "{span:?}\n{parent:?}");
-        assert_eq!(span.text("k8s.pod.uid"), Some(spec.uid.as_str()), "{span:?}");
-        assert_eq!(span.text("k8s.pod.name"), Some("web"), "{span:?}");
+        // A call of the node's, such as Version, may be slow too.
+        let is_of_node = ["Version", "Status"].iter().any(|method| parent.span.name.ends_with(&format!("/{method}")));
+        let (uid, name) = if is_of_node { (None, None) } else { (Some(spec.uid.as_str()), Some("web")) };
+        assert_eq!((span.text("k8s.pod.uid"), span.text("k8s.pod.name")), (uid, name), "{span:?}");
     }
     assert!(agent.stop().await.unwrap().success(), "{}", agent.log());
     assert_eq!(upstream.received().duplicate_count(), 0);
