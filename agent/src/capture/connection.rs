@@ -291,8 +291,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
         let time_ns = sink.clock.unix_ns(head.time_ns);
         if stream.call.streaming {
-            stream.over_ns = Some(time_ns);
-            stream.call.ended_ns = time_ns;
+            stream.over(time_ns);
             self.finish(head.stream, sink);
             return;
         }

@@ -135,8 +135,18 @@ impl Stream {
     /// The response's last byte was written.
     pub fn response_written(&mut self, time_ns: u64) {
         self.call.points.response_written_ns = Some(time_ns);
-        self.call.ended_ns = time_ns;
+        self.over(time_ns);
+    }
+
+    /// The call is over but for what may still be read. Not before it began: the wall clock may have been set back
+    /// since.
+    pub fn over(&mut self, time_ns: u64) {
         self.over_ns = Some(time_ns);
+        self.set_ended(time_ns);
+    }
+
+    fn set_ended(&mut self, time_ns: u64) {
+        self.call.ended_ns = time_ns.max(self.call.started_ns);
     }
 
     /// A point was reached by a read.
@@ -145,8 +155,8 @@ impl Stream {
             Point::RequestRead => self.call.points.request_read_ns = time_ns,
             Point::ResponseRead => {
                 self.call.points.response_read_ns = time_ns;
-                if !self.call.streaming {
-                    self.call.ended_ns = time_ns.unwrap_or(self.call.ended_ns);
+                if let Some(time_ns) = time_ns.filter(|_| !self.call.streaming) {
+                    self.set_ended(time_ns);
                 }
             }
         }
@@ -180,7 +190,7 @@ impl Stream {
     fn end(&mut self, code: u8, time_ns: u64) {
         if self.call.status.is_none() {
             self.call.status = Some(Status { code, source: StatusSource::Inferred });
-            self.call.ended_ns = time_ns.max(self.call.started_ns);
+            self.set_ended(time_ns);
         }
     }
 }
