@@ -9,7 +9,7 @@ use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
 use super::gaps::Gaps;
-use super::limits::{CLOSED_FOR_NS, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
+use super::limits::{CLOSED_FOR_NS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
@@ -80,8 +80,10 @@ impl Direction {
             self.payload.clear();
             self.cut = false;
         }
-        self.payload.extend_from_slice(record.data);
-        self.cut |= head.captured < head.length;
+        let room = MAX_HEADER_BYTES - self.payload.len();
+        let kept = &record.data[..record.data.len().min(room)];
+        self.payload.extend_from_slice(kept);
+        self.cut |= kept.len() < head.length as usize;
         if head.note & headers::FRAME_COMPLETE == 0 {
             return None;
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use spanlet_http2::{HeaderList, grpc_timeout};
 
-use super::limits::MAX_FIELDS;
+use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS};
 use super::reads::Point;
 use super::subject::{self, Field};
 use crate::call::{Call, Naming, Peer, Points, Socket, Status, StatusSource, Traceparent};
@@ -79,10 +79,14 @@ impl Stream {
     /// A part of a field of the request.
     pub fn request_field(&mut self, number: u32, part: &[u8], begins: bool, nested: bool, cut: bool) {
         if begins && self.fields.len() < MAX_FIELDS {
-            self.fields.push(Field { number, nested, cut, bytes: part.to_vec() });
-        } else if let Some(last) = self.fields.last_mut().filter(|last| !begins && last.number == number) {
-            last.bytes.extend_from_slice(part);
-            last.cut |= cut;
+            self.fields.push(Field { number, nested, cut, bytes: Vec::new() });
+        } else if begins {
+            return;
+        }
+        if let Some(last) = self.fields.last_mut().filter(|last| last.number == number) {
+            let kept = &part[..part.len().min(MAX_FIELD_BYTES - last.bytes.len())];
+            last.bytes.extend_from_slice(kept);
+            last.cut |= cut || kept.len() < part.len();
         }
         self.settle_subject();
     }
