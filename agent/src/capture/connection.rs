@@ -31,7 +31,7 @@ struct Direction {
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
-    pub socket: Arc<Socket>,
+    socket: Arc<Socket>,
     directions: [Direction; 2],
     /// Reads of what the client writes, and of what the server writes.
     reads: [Reads; 2],
@@ -144,6 +144,12 @@ impl Connection {
     /// The record that announced the connection counts as one of the client's.
     pub fn opened(&mut self, head: &Head) {
         self.directions[usize::from(CLIENT)].sequence = head.sequence;
+    }
+
+    /// The connection is announced again, by its better known path.
+    pub fn opened_again(&mut self, head: &Head, socket: Arc<Socket>) {
+        self.check_sequence(usize::from(CLIENT), head);
+        self.socket = socket;
     }
 
     /// Takes in one record. Says whether the connection is over.

@@ -50,8 +50,7 @@ impl Decoder {
             return;
         };
         if let Some(known) = self.connections.get_mut(&id) {
-            known.socket = socket;
-            known.opened(&record.head);
+            known.opened_again(&record.head, socket);
             return;
         }
         if self.connections.len() == MAX_CONNECTIONS {
