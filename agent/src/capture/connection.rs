@@ -8,6 +8,7 @@ use spanlet_http2::frame::{FrameHeader, FrameType, flag};
 use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
+use super::decode::Kept;
 use super::gaps::Gaps;
 use super::limits::{CLOSED_FOR_NS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
@@ -119,6 +120,18 @@ impl Connection {
             tracks_lost: self.tracks_lost,
             points_given_up: self.reads.iter().map(|reads| reads.given_up).sum(),
             ..Gaps::default()
+        }
+    }
+
+    /// How much is kept now.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            connections: 0, // its owner counts them
+            streams: self.streams.len(),
+            waiting_points: self.reads.iter().map(Reads::waiting_points).sum(),
+            unnamed: self.unnamed.len(),
+            header_bytes: self.directions.iter().map(|direction| direction.payload.len()).sum(),
+            field_bytes: self.streams.values().map(Stream::field_bytes).max().unwrap_or_default(),
         }
     }
 

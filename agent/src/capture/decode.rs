@@ -22,7 +22,28 @@ pub struct Decoder {
     gaps: Gaps,
 }
 
+/// How much a decoder keeps, for holding it against [`super::limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    pub connections: usize,
+    /// Open calls of the connection that has most; so are the next ones.
+    pub streams: usize,
+    /// Points that wait for reads, both directions.
+    pub waiting_points: usize,
+    /// Calls without a name whose spans may still tell it.
+    pub unnamed: usize,
+    /// Octets of header frames under way, both directions.
+    pub header_bytes: usize,
+    /// Bytes of request fields of the call that has most.
+    pub field_bytes: usize,
+}
+
 impl Decoder {
+    /// With another way to find containers than this machine's `/proc`.
+    pub fn with_containers(containers: Containers) -> Self {
+        Self { containers, ..Self::default() }
+    }
+
     /// Takes in one record and tells of the calls that it starts or finishes.
     pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
         if record.kind == Kind::Opened {
@@ -88,10 +109,31 @@ impl Decoder {
         }
     }
 
+    /// How much is kept now; goes through all open calls.
+    pub fn kept(&self) -> Kept {
+        let connections = self.connections.values().map(Connection::kept);
+        connections.fold(Kept { connections: self.connections.len(), ..Kept::default() }, Kept::most)
+    }
+
     /// A joined span told the method of a call.
     pub fn learn(&mut self, connection: u64, stream: u32, method: &Arc<str>) {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.learn(stream, method);
+        }
+    }
+}
+
+impl Kept {
+    /// The larger of both in everything.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.max(other.connections),
+            streams: self.streams.max(other.streams),
+            waiting_points: self.waiting_points.max(other.waiting_points),
+            unnamed: self.unnamed.max(other.unnamed),
+            header_bytes: self.header_bytes.max(other.header_bytes),
+            field_bytes: self.field_bytes.max(other.field_bytes),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Stream {
         self.settle_subject();
     }
 
+    /// Bytes kept of the request's fields.
+    pub fn field_bytes(&self) -> usize {
+        self.fields.iter().map(|field| field.bytes.len()).sum()
+    }
+
     /// The method is known now.
     pub fn learn(&mut self, method: &Arc<str>) {
         if self.call.method.is_none() {
