@@ -102,6 +102,8 @@ pub enum Subject {
     Volume { id: String, paths: Vec<String> },
     /// DRA calls: the claims to prepare.
     Claims(Vec<Claim>),
+    /// Device plugin calls that give devices to a container: the first device's id.
+    Device(String),
 }
 
 /// A DRA claim as the request names it.
@@ -224,6 +226,18 @@ impl Points {
         between(self.response_written_ns, self.response_read_ns)
     }
 
+    /// The four phases as pairs of times, Unix nanoseconds: each ends where the next begins.
+    pub fn phases(&self) -> [Option<(u64, u64)>; 4] {
+        let points = [
+            self.request_written_ns,
+            self.request_read_ns,
+            self.handled_ns(),
+            self.response_written_ns,
+            self.response_read_ns,
+        ];
+        std::array::from_fn(|phase| points[phase].zip(points[phase + 1]))
+    }
+
     /// Nanoseconds from the first point to the last: the sum of the four phases.
     pub fn whole_ns(&self) -> Option<u64> {
         between(self.request_written_ns, self.response_read_ns)
@@ -250,6 +264,14 @@ impl Traceparent {
         unhex(&text[53..55], &mut flags)?;
         parsed.flags = flags[0];
         (parsed.trace_id != [0; 16] && parsed.span_id != [0; 8]).then_some(parsed)
+    }
+}
+
+impl Traceparent {
+    /// Whether the caller records its spans (W3C Trace Context §3.2.2.5.1).
+    pub const fn is_sampled(&self) -> bool {
+        const SAMPLED: u8 = 1;
+        self.flags & SAMPLED != 0
     }
 }
 

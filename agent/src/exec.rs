@@ -8,17 +8,18 @@ pub struct Exec {
     /// Process id in the agent's pid namespace.
     pub pid: u32,
     pub parent_pid: u32,
-    /// Arguments, at most 512 bytes in all.
+    /// Arguments, at most 512 bytes in all. Of the program executed last, if it executed several.
     pub argv: Vec<String>,
     /// The `CNI_*` variables of its environment, `NAME=value`.
     pub cni: Vec<String>,
-    /// Unix nanoseconds.
+    /// Unix nanoseconds: when it first executed a program.
     pub started_ns: u64,
-    /// Unix nanoseconds; `None` while it runs.
+    /// Unix nanoseconds; `None` while it runs. A process that executes a program in other namespaces than the runtime's ends there.
     pub ended_ns: Option<u64>,
-    /// The exit status as `wait(2)` encodes it.
+    /// The exit status as `wait(2)` encodes it; `None` while it runs, and if it left the runtime's namespaces.
     pub exit_status: Option<i32>,
-    /// User and system time, nanoseconds.
+    /// Nanoseconds on a processor, of all its threads, at least: the kernel adds up a thread's time at its clock tick and when it
+    /// leaves the processor, so up to a tick (1 to 10 ms) of the last thread's may be missing.
     pub cpu_ns: Option<u64>,
     /// Set by `enrich`.
     pub owner: Option<Owner>,

@@ -9,6 +9,7 @@
 //!  CRI-O, kube-apiserver ─OTLP─► receive ─[queue]─► correlate ─► enrich ─[buffer]─► export ───────────► upstream
 //!                              │                        ▲           ▲                                 │
 //!  unix sockets ─► eBPF ─ring──► capture ─► http2 ─► call ┘      pods (wire, spans, runtime, API)     │
+//!                              │                        ├─────► synthesize (our own spans) ─► [buffer]   │
 //!                              │                        └─────► record (timelines) ─► CLI, /metrics   │
 //!                              └──────────────────────────────────────────────────────────────────────┘
 //! ```
@@ -29,6 +30,7 @@ pub mod receive;
 pub mod capture;
 pub mod correlate;
 pub mod enrich;
+pub mod synthesize;
 pub mod export;
 pub mod record;
 

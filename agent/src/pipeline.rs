@@ -1,25 +1,26 @@
 //! Wires the stages: the only module that knows them all.
 //!
 //! ```text
-//!  receive ─[queue]─► worker: correlate ─► enrich ─► record ─[budget]─► export ─► upstream
-//!                       ▲  ▲                            ▲
-//!  capture ─[queue]─────┘  └──── queries ── admin ──────┘ (answers)
+//!  receive ─[queue]─► worker: correlate ─► enrich ─► synthesize, record ─[budget]─► export ─► upstream
+//!                       ▲  ▲                                       ▲
+//!  capture ─[queue]─────┘  └──── queries ── admin ─────────────────┘ (answers)
 //! ```
 //!
-//! One task, the worker, owns correlator, enricher and recorder, so none of them is locked. It waits for nothing but its
+//! One task, the worker, owns correlator, enricher, synthesizer and recorder, so none of them is locked. It waits for nothing but its
 //! queues. Stopping goes the way of the spans: listeners, queue, export.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{CaptureState, CaptureStatus};
 use crate::batch::Batch;
 use crate::budget::{Budget, Reservation};
-use crate::call::{Call, CallEvent};
+use crate::call::{Call, CallEvent, Traceparent};
 use crate::capture::{self, Capture, Event};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
@@ -28,10 +29,12 @@ use crate::enrich::{self, Enricher, News};
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{
-    self, Admin, CallSample, FilterRule, ForgetReason, IdentityResult, JoinResult, Label as _, Metrics, Query,
+    self, Admin, CallSample, DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, Label as _, Metrics,
+    Query,
 };
 use crate::receive::{Intake, Received, Receiver};
 use crate::record::Recorder;
+use crate::synthesize::{self, Synthesizer};
 
 /// Requests between receive and the worker. Their bytes are bounded by the budget; this bounds how far the worker can
 /// fall behind in work.
@@ -43,6 +46,9 @@ const OBSERVED_MAX: usize = 4096;
 
 /// Lists and changes from the runtime and the API that wait for the worker; their sources wait when it is full.
 const NEWS_MAX: usize = 64;
+
+/// How often it is looked whether spans of ours have waited long enough.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
 const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
@@ -109,14 +115,16 @@ impl Pipeline {
         let capture = capture::start(&config.capture, metrics.clone(), observed.clone())?;
         let status = capture.status();
         let (news, told_news) = mpsc::channel(NEWS_MAX);
-        let sources = Sources::spawn(&config.enrich, &news, &metrics);
+        let sources = Sources::spawn(config, &news, &metrics, settled(status.clone()));
         let (queries, questions) = observe::queries();
         let (stop_worker, stopping) = oneshot::channel();
         let worker = Worker {
             metrics: metrics.clone(),
             correlator: Correlator::new(correlate::Limits::default()),
             enricher: Enricher::new(config.enrich.clone()),
+            synthesizer: Synthesizer::new(config, &synthesize::boot_id()),
             recorder: Recorder::new(&config.record),
+            sources,
             outbound: exporter.as_ref().map(|exporter| exporter.queue().clone()),
             joins: correlate::Counts::default(),
             identity: enrich::Counts::default(),
@@ -126,7 +134,6 @@ impl Pipeline {
             capture,
             observed: seen,
             news: told_news,
-            _sources: sources,
             questions,
             stopping,
         }));
@@ -195,7 +202,9 @@ struct Worker {
     metrics: Metrics,
     correlator: Correlator,
     enricher: Enricher,
+    synthesizer: Synthesizer,
     recorder: Recorder,
+    sources: Sources,
     /// `None` keeps spans on the node.
     outbound: Option<Queue>,
     /// What of the correlator's and the enricher's counts is in the metrics already.
@@ -210,7 +219,6 @@ struct Inputs {
     capture: Capture,
     observed: mpsc::Receiver<Event>,
     news: mpsc::Receiver<News>,
-    _sources: Sources,
     questions: mpsc::Receiver<Query>,
     stopping: oneshot::Receiver<()>,
 }
@@ -221,6 +229,7 @@ impl Worker {
     /// Runs until it is stopped and the queue of requests is empty.
     async fn run(mut self, mut inputs: Inputs) {
         let mut stopped = false;
+        let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 next = inputs.received.recv() => match next {
@@ -228,20 +237,28 @@ impl Worker {
                         inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
                         self.batch(batch, reservation, &inputs.capture);
                     }
-                    None => return,
+                    None => break,
                 },
                 Some(observed) = inputs.observed.recv() => self.observed(observed),
                 Some(news) = inputs.news.recv() => {
                     self.enricher.news(&news);
                     self.pass_on_late_owners();
+                    self.count();
                 }
-                Some(query) = inputs.questions.recv() => self.answer(query),
+                _ = tick.tick(), if self.synthesizer.is_waiting() => self.synthesizer.tick(now_ns()),
+                Some(query) = inputs.questions.recv() => {
+                    inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
+                    self.answer(query);
+                }
                 _ = &mut inputs.stopping, if !stopped => {
                     stopped = true;
                     inputs.received.close();
                 }
             }
+            self.send_made();
         }
+        self.synthesizer.tick(u64::MAX); // nothing waits any longer
+        self.send_made();
     }
 
     fn observed(&mut self, observed: Event) {
@@ -249,6 +266,7 @@ impl Worker {
             Event::Call(mut event) => {
                 self.enricher.call(&mut event);
                 self.correlator.observe(&event);
+                self.synthesizer.call(&event);
                 self.recorder.call(&event);
                 if let CallEvent::Finished(call) = &event {
                     self.metrics.call(&sample(call));
@@ -256,10 +274,12 @@ impl Worker {
             }
             Event::Exec(mut exec) => {
                 self.enricher.exec(&mut exec);
+                self.synthesizer.exec(&exec);
                 self.recorder.exec(&exec);
             }
         }
         self.pass_on_late_owners();
+        self.pass_on_questions();
     }
 
     fn batch(&mut self, mut batch: Batch, reservation: Reservation, capture: &Capture) {
@@ -269,20 +289,57 @@ impl Worker {
         self.enricher.batch(&mut batch);
         self.count();
         self.pass_on_late_owners();
+        self.synthesizer.batch(&batch);
         self.recorder.batch(&batch);
+        if self.outbound.is_some() {
+            let encoded = batch.request.encode(&batch.additions);
+            drop(batch); // before a large request is copied into parts
+            self.send(encoded, reservation);
+        } else {
+            self.metrics.filtered(FilterRule::Local, reservation.spans());
+        }
+    }
+
+    /// Sends the spans that the agent has made itself; they take their share of the budget as all others do.
+    fn send_made(&mut self) {
+        let Some(made) = self.synthesizer.take() else { return };
+        let spans = made.counts.iter().map(|(_, count)| count).sum();
+        let reservation = self.metrics.budget().reserve(made.request.len()).ok().map(|mut reservation| {
+            reservation.hold_spans(spans);
+            reservation
+        });
+        for (kind, count) in made.counts {
+            self.metrics.synthesized(kind, count);
+        }
+        match reservation {
+            Some(reservation) => self.send(made.request, reservation),
+            None => self.metrics.dropped(DropReason::NoRoom, spans),
+        }
+    }
+
+    fn send(&self, encoded: Bytes, reservation: Reservation) {
         match &self.outbound {
-            Some(queue) => {
-                let encoded = batch.request.encode(&batch.additions);
-                drop(batch); // before a large request is copied into parts
-                queue.push_request(encoded, reservation, &self.metrics);
-            }
+            Some(queue) => queue.push_request(encoded, reservation, &self.metrics),
             None => self.metrics.filtered(FilterRule::Local, reservation.spans()),
         }
     }
 
     fn pass_on_late_owners(&mut self) {
         for late in self.enricher.take_late_owners() {
+            self.synthesizer.late_owner(late.connection, late.stream, &late.owner);
             self.recorder.late_owner(late.connection, late.stream, &late.owner);
+        }
+        for late in self.enricher.take_late_execs() {
+            self.synthesizer.exec(&late);
+            self.recorder.exec(&late);
+        }
+    }
+
+    fn pass_on_questions(&mut self) {
+        for question in self.enricher.take_questions() {
+            if !self.sources.ask(question) {
+                self.metrics.identity(IdentityResult::NotAsked, 1);
+            }
         }
     }
 
@@ -301,6 +358,7 @@ impl Worker {
             self.metrics.identity(*result, identity.of(*result) - self.identity.of(*result));
         }
         self.identity = identity;
+        self.metrics.pods_known(identity.pods_held);
     }
 
     /// Whoever asked may have gone away meanwhile.
@@ -319,7 +377,6 @@ impl Worker {
 
 /// A finished call in the terms of its metrics.
 fn sample(call: &Call) -> CallSample<'_> {
-    const SAMPLED: u8 = 1;
     let points = &call.points;
     let phases_ns =
         [points.request_wait_ns(), points.handling_ns(), points.response_send_ns(), points.response_wait_ns()];
@@ -331,7 +388,7 @@ fn sample(call: &Call) -> CallSample<'_> {
         duration_ns: call.ended_ns.saturating_sub(call.started_ns),
         phases_ns,
         // Only a sampled trace can be looked up.
-        trace_id: call.traceparent.filter(|parent| parent.flags & SAMPLED != 0).map(|parent| parent.trace_id),
+        trace_id: call.traceparent.filter(Traceparent::is_sampled).map(|parent| parent.trace_id),
     }
 }
 
@@ -356,6 +413,12 @@ fn told(mut status: watch::Receiver<capture::Status>) -> watch::Receiver<Capture
         sender.closed().await; // capture has ended; its last status stays
     });
     told
+}
+
+/// Waits until the probes are attached or will not be.
+async fn settled(mut status: watch::Receiver<capture::Status>) {
+    // An error means that capture has ended: it will not attach any more.
+    let _ = status.wait_for(|status| *status != capture::Status::Starting).await;
 }
 
 fn capture_status(status: &capture::Status) -> CaptureStatus {

@@ -30,3 +30,21 @@ pub struct Owner {
     /// Which source told, the most trusted first: `wire`, `span`, `runtime`, `api`, `event`, `path`, `claim`, `volume`, `device`, `trace`.
     pub source: &'static str,
 }
+
+// === impl Owner ===
+
+impl Owner {
+    /// What spans are told of their owner: its names and ids, as far as known, then what else is known of the pod.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (pod, container) = (&self.pod, self.container.as_deref());
+        let names = [
+            ("k8s.pod.name", pod.name.as_str()),
+            ("k8s.pod.uid", pod.uid.as_str()),
+            ("k8s.namespace.name", pod.namespace.as_str()),
+            ("k8s.container.name", container.map_or("", |container| container.name.as_str())),
+            ("container.id", container.map_or("", |container| container.id.as_str())),
+        ];
+        let further = pod.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        names.into_iter().chain(further).filter(|(_, value)| !value.is_empty())
+    }
+}

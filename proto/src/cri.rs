@@ -29,6 +29,74 @@ pub struct RunPodSandboxRequest {
     pub config: Option<PodSandboxConfig>,
 }
 
+/// All sandboxes: without a filter, those that have ended too.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ListPodSandboxRequest {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PodSandbox {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(message, optional, tag = "2")]
+    pub metadata: Option<PodSandboxMetadata>,
+}
+
+/// All containers, those that have ended too.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ListContainersRequest {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(string, tag = "2")]
+    pub pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub metadata: Option<ContainerMetadata>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ContainerMetadata {
+    /// `spec.containers[].name`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ContainerStatusRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ContainerStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<ContainerStatus>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ContainerStatus {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(message, optional, tag = "2")]
+    pub metadata: Option<ContainerMetadata>,
+    /// kubelet's `io.kubernetes.pod.name`, `.namespace` and `.uid` say whose it is.
+    #[prost(map = "string, string", tag = "12")]
+    pub labels: std::collections::HashMap<String, String>,
+}
+
 /// Any request or response whose field 1 is a sandbox's, container's or volume's id.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct IdMessage {

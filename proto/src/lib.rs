@@ -2,3 +2,4 @@
 //! numbers. Unknown fields are skipped, so newer peers decode as well.
 
 pub mod cri;
+pub mod pod_resources;

@@ -9,7 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::OLD_SERVER;
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::PATH_BYTES;
+use spanlet_abi::limits::{PATH_BYTES, WAKE_PART};
 
 use super::Mode;
 use super::counters::CountersView;
@@ -19,6 +19,7 @@ use super::paths::WatchedPath;
 use super::runs::RunsView;
 use super::skipped;
 use super::system_calls;
+use super::tasks::{self, ExecsError};
 
 /// The object that `cargo xtask build` makes.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
@@ -54,6 +55,8 @@ pub struct Attached {
     pub skipped: u64,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
+    /// Why execs are not seen, or not all of them, if so.
+    pub without_execs: Option<ExecsError>,
     ebpf: Ebpf,
     names: Vec<&'static str>,
 }
@@ -64,6 +67,8 @@ pub struct Setup<'a> {
     /// The kernel's types, as the loader wants them: taken apart once for all modes that are tried.
     pub btf: &'a Btf,
     pub layout: &'a Layout,
+    /// Fields of the kernel's structures that execs need and that were not found.
+    pub missing_for_execs: &'a [&'static str],
     pub identity: Identity,
     pub paths: &'a [WatchedPath],
     pub ring_bytes: u32,
@@ -71,7 +76,7 @@ pub struct Setup<'a> {
 
 /// How a program is attached.
 #[derive(Debug, Clone, Copy)]
-enum Hook {
+pub(super) enum Hook {
     Tracepoint(&'static str),
     Entry(&'static str),
     Exit(&'static str),
@@ -79,31 +84,31 @@ enum Hook {
 }
 
 /// One program of a mode.
-struct Entry {
+pub(super) struct Entry {
     name: &'static str,
-    /// The same for kernels without `bpf_loop`, if it walks frames.
-    bounded: Option<&'static str>,
+    /// The same for kernels without `bpf_loop` (before 5.17) or typed access to the current task (before 5.11).
+    older: Option<&'static str>,
     hook: Hook,
 }
 
-const fn entry(name: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: None, hook }
+pub(super) const fn entry(name: &'static str, hook: Hook) -> Entry {
+    Entry { name, older: None, hook }
 }
 
-const fn walker(name: &'static str, bounded: &'static str, hook: Hook) -> Entry {
-    Entry { name, bounded: Some(bounded), hook }
+pub(super) const fn twin(name: &'static str, older: &'static str, hook: Hook) -> Entry {
+    Entry { name, older: Some(older), hook }
 }
 
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
 const fn programs(mode: Mode) -> &'static [Entry] {
     const TRACEPOINT: &[Entry] = &[
-        walker("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
-        entry("sys_enter", Hook::Tracepoint("sys_enter")),
+        twin("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
+        twin("sys_enter", "sys_enter_untyped", Hook::Tracepoint("sys_enter")),
     ];
     const FENTRY: &[Entry] = &[
         entry("fentry_release", Hook::Entry("unix_release_sock")),
         entry("fentry_read", Hook::Entry("unix_stream_read_actor")),
-        walker("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
+        twin("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
         entry("fentry_send", Hook::Entry("unix_stream_sendmsg")),
         entry("fexit_connect", Hook::Exit("unix_stream_connect")),
         entry("fentry_connect", Hook::Entry("unix_stream_connect")),
@@ -111,7 +116,7 @@ const fn programs(mode: Mode) -> &'static [Entry] {
     const KPROBE: &[Entry] = &[
         entry("kprobe_release", Hook::Probe("unix_release_sock")),
         entry("kprobe_read", Hook::Probe("unix_stream_read_actor")),
-        walker("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
+        twin("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
         entry("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
         entry("kprobe_connect", Hook::Probe("unix_stream_connect")),
     ];
@@ -127,7 +132,8 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let btf = setup.btf;
     let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
     let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
-    let identity = [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus];
+    let identity =
+        [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus, setup.ring_bytes / WAKE_PART];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
@@ -140,14 +146,9 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
-    let mut loaded = Vec::new();
-    for entry in programs(mode) {
-        loaded.push((load(&mut ebpf, entry, btf)?, entry.hook));
-    }
-    for (name, hook) in &loaded {
-        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
-        link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
-    }
+    let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
+    let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
+    names.extend(of_execs);
     let mapping = |name| move |source| AttachError::Mapping { name, source };
     let counters = CountersView::of(&take(&mut ebpf, "COUNTERS")?).map_err(mapping("COUNTERS"))?;
     let runs = RunsView::of(&take(&mut ebpf, "RUNS")?, cpus).map_err(mapping("RUNS"))?;
@@ -160,8 +161,20 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    let names = loaded.into_iter().map(|(name, _)| name).collect();
-    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, ebpf, names })
+    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, without_execs, ebpf, names })
+}
+
+/// Loads all of these programs, then attaches them in order; says which of each and its twin.
+pub(super) fn load_and_link(ebpf: &mut Ebpf, entries: &[Entry], btf: &Btf) -> Result<Vec<&'static str>, AttachError> {
+    let mut loaded = Vec::new();
+    for entry in entries {
+        loaded.push((load(ebpf, entry, btf)?, entry.hook));
+    }
+    for (name, hook) in &loaded {
+        let program = ebpf.program_mut(name).ok_or(AttachError::Absent(name))?;
+        link(program, *hook).map_err(|source| AttachError::Attach { name, source })?;
+    }
+    Ok(loaded.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Fills the trie of watched paths.
@@ -178,8 +191,8 @@ fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
 /// Loads a program, or its twin where the kernel refuses it; says which.
 fn load(ebpf: &mut Ebpf, entry: &Entry, btf: &Btf) -> Result<&'static str, AttachError> {
     let first = load_one(ebpf, entry.name, entry.hook, btf);
-    match (first, entry.bounded) {
-        (Err(AttachError::Load { .. }), Some(bounded)) => load_one(ebpf, bounded, entry.hook, btf),
+    match (first, entry.older) {
+        (Err(AttachError::Load { .. }), Some(older)) => load_one(ebpf, older, entry.hook, btf),
         (first, _) => first,
     }
 }
@@ -224,7 +237,8 @@ fn seed(ebpf: &mut Ebpf, counters: &CountersView, connections: &[OldConnection])
     let error = |source| AttachError::Map { name: "PROCESSES", source };
     let mut processes: HashMap<_, u32, u32> =
         HashMap::try_from(ebpf.map_mut("PROCESSES").ok_or(AttachError::Absent("PROCESSES"))?).map_err(error)?;
-    for process in old::holders(connections) {
+    let inodes = connections.iter().flat_map(|connection| [connection.client_inode, connection.server_inode]);
+    for process in old::holders(inodes) {
         processes.insert(process, 1, 0).map_err(error)?;
     }
     counters.set_old_connections(2 * connections.len() as u64);

@@ -126,7 +126,8 @@ impl Connection {
     /// How much is kept now.
     pub fn kept(&self) -> Kept {
         Kept {
-            connections: 0, // its owner counts them
+            connections: 0, // its owner counts them, and processes
+            execs: 0,
             streams: self.streams.len(),
             waiting_points: self.reads.iter().map(Reads::waiting_points).sum(),
             unnamed: self.unnamed.len(),

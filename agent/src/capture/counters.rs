@@ -34,6 +34,12 @@ impl CountersView {
         unsafe { (&raw mut (*self.counters.element(0)).old_connections).write_volatile(ends) };
     }
 
+    /// The agent looks into the ring: what comes from now on may wake it again.
+    pub fn looks(&self) {
+        // SAFETY: inside the mapping, aligned; the programs set it.
+        unsafe { (&raw mut (*self.counters.element(0)).woken).write_volatile(0) };
+    }
+
     /// Records that were to be written, by kind.
     pub fn seen(&self, kind: Kind) -> u64 {
         // SAFETY: inside the mapping, aligned; the programs add to it at any time.

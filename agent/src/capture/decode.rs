@@ -1,23 +1,26 @@
-//! From ring records to calls: every watched connection by its id.
+//! From ring records to calls and execs: every watched connection by its id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use spanlet_abi::event::{Head, Kind};
 
+use super::Event;
 use super::clock::Clock;
 use super::connection::{Connection, Sink};
+use super::execs::Execs;
 use super::gaps::Gaps;
 use super::limits::MAX_CONNECTIONS;
 use super::process::Containers;
 use super::record::Record;
-use crate::call::{CallEvent, Socket, SocketKind};
+use crate::call::{Socket, SocketKind};
 
 /// The state of all connections.
 #[derive(Debug, Default)]
 pub struct Decoder {
     connections: HashMap<u64, Connection>,
     containers: Containers,
+    execs: Execs,
     /// Of connections that are over, and of what belongs to none.
     gaps: Gaps,
 }
@@ -26,6 +29,8 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kept {
     pub connections: usize,
+    /// Processes that run.
+    pub execs: usize,
     /// Open calls of the connection that has most; so are the next ones.
     pub streams: usize,
     /// Points that wait for reads, both directions.
@@ -44,18 +49,23 @@ impl Decoder {
         Self { containers, ..Self::default() }
     }
 
-    /// Takes in one record and tells of the calls that it starts or finishes.
-    pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
-        if record.kind == Kind::Opened {
-            self.open(record);
-            return;
+    /// Takes in one record and tells of the calls and execs that it starts or finishes.
+    pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        match record.kind {
+            Kind::Opened => self.open(record),
+            Kind::Exec | Kind::Exit => self.execs.record(record, clock, &mut |exec| tell(Event::Exec(Box::new(exec)))),
+            _ => self.of_connection(record, clock, tell),
         }
+    }
+
+    fn of_connection(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
         let id = record.head.connection;
         let Some(connection) = self.connections.get_mut(&id) else {
             self.gaps.strays += 1;
             return;
         };
         let containers = &mut self.containers;
+        let tell = &mut |event| tell(Event::Call(event));
         let mut sink = Sink { clock, tell, container_of: &mut |process| containers.of_process(process) };
         if connection.record(record, &mut sink) {
             self.gaps = self.gaps.plus(connection.gaps());
@@ -84,7 +94,8 @@ impl Decoder {
     }
 
     /// Called every second or so.
-    pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+    pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        let tell = &mut |event| tell(Event::Call(event));
         let mut over = Gaps::default();
         self.connections.retain(|_, connection| {
             let is_over = connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
@@ -98,11 +109,14 @@ impl Decoder {
 
     /// What was given up so far.
     pub fn gaps(&self) -> Gaps {
-        self.connections.values().fold(self.gaps, |sum, connection| sum.plus(connection.gaps()))
+        let execs = self.gaps.plus(self.execs.gaps());
+        self.connections.values().fold(execs, |sum, connection| sum.plus(connection.gaps()))
     }
 
-    /// The programs are detached: every open call ends as abandoned.
-    pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(CallEvent)) {
+    /// The programs are detached: every open call ends as abandoned, and the ends of processes will not be told.
+    pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        let tell = &mut |event| tell(Event::Call(event));
+        self.execs.forget_all();
         for (_, mut connection) in self.connections.drain() {
             self.gaps = self.gaps.plus(connection.gaps());
             connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
@@ -111,8 +125,9 @@ impl Decoder {
 
     /// How much is kept now; goes through all open calls.
     pub fn kept(&self) -> Kept {
+        let own = Kept { connections: self.connections.len(), execs: self.execs.running(), ..Kept::default() };
         let connections = self.connections.values().map(Connection::kept);
-        connections.fold(Kept { connections: self.connections.len(), ..Kept::default() }, Kept::most)
+        connections.fold(own, Kept::most)
     }
 
     /// A joined span told the method of a call.
@@ -129,6 +144,7 @@ impl Kept {
     pub fn most(self, other: Self) -> Self {
         Self {
             connections: self.connections.max(other.connections),
+            execs: self.execs.max(other.execs),
             streams: self.streams.max(other.streams),
             waiting_points: self.waiting_points.max(other.waiting_points),
             unnamed: self.unnamed.max(other.unnamed),

@@ -3,7 +3,7 @@
 /// Counts by cause; they only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gaps {
-    /// Records of connections that are not known: not announced, or too many.
+    /// Records of connections and processes that are not known: not announced, or too many.
     pub strays: u64,
     /// Connections not followed because too many were open.
     pub connections_refused: u64,
@@ -13,6 +13,8 @@ pub struct Gaps {
     pub tracks_lost: u64,
     /// Points of calls that waited for a read for too long.
     pub points_given_up: u64,
+    /// Processes forgotten before their end because too many ran.
+    pub execs_forgotten: u64,
 }
 
 impl Gaps {
@@ -23,17 +25,19 @@ impl Gaps {
             streams_refused: self.streams_refused + other.streams_refused,
             tracks_lost: self.tracks_lost + other.tracks_lost,
             points_given_up: self.points_given_up + other.points_given_up,
+            execs_forgotten: self.execs_forgotten + other.execs_forgotten,
         }
     }
 
     /// Each cause's label in metrics, and its count.
-    pub fn by_cause(self) -> [(&'static str, u64); 5] {
+    pub fn by_cause(self) -> [(&'static str, u64); 6] {
         [
             ("stray_record", self.strays),
             ("connection_refused", self.connections_refused),
             ("stream_refused", self.streams_refused),
             ("track_lost", self.tracks_lost),
             ("point_given_up", self.points_given_up),
+            ("exec_forgotten", self.execs_forgotten),
         ]
     }
 }

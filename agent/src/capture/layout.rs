@@ -25,6 +25,8 @@ pub struct LayoutReport {
     pub layout: Layout,
     /// `structure.field` of those not found, alternatives that another kernel has left out.
     pub missing: Vec<&'static str>,
+    /// The same of what only execs need.
+    pub missing_for_execs: Vec<&'static str>,
     /// Names of the kernel functions that have BTF, of those asked for.
     pub functions: Vec<&'static str>,
     /// Values of `preempt_dynamic_mode` with which the kernel does not preempt its own work, as far as it names them.
@@ -45,20 +47,27 @@ pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
 /// Reads the layout out of a kernel's BTF.
 pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
     let types = Types::parse(bytes)?;
-    let mut missing = Vec::new();
     let mut layout = Layout::EMPTY;
-    for (field, structure, path) in FIELDS {
-        match types.offset(structure, path) {
-            Some(offset) => *field(&mut layout) = offset,
-            None => missing.push(*path),
-        }
-    }
+    let mut missing = offsets(&types, FIELDS, &mut layout);
+    let missing_for_execs = offsets(&types, FIELDS_OF_PROCESSES, &mut layout);
     iterator(&types, &mut layout, &mut missing);
     registers(&types, &mut layout, &mut missing);
     let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains(*name)).collect();
     let names = ["preempt_dynamic_none", "preempt_dynamic_voluntary"];
     let without_preemption = names.into_iter().filter_map(|name| types.values.get(name).copied()).collect();
-    Ok(LayoutReport { layout, missing, functions, without_preemption })
+    Ok(LayoutReport { layout, missing, missing_for_execs, functions, without_preemption })
+}
+
+/// Sets what is found; names what is not.
+fn offsets(types: &Types, fields: &[(Field, &str, &'static str)], layout: &mut Layout) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    for (field, structure, path) in fields {
+        match types.offset(structure, path) {
+            Some(offset) => *field(layout) = offset,
+            None => missing.push(*path),
+        }
+    }
+    missing
 }
 
 type Field = fn(&mut Layout) -> &mut u32;
@@ -99,6 +108,27 @@ const FIELDS: &[(Field, &str, &str)] = &[
     (|l| &mut l.iter_segments, "iov_iter", "nr_segs"),
     (|l| &mut l.read_state_socket, "unix_stream_read_state", "socket"),
     (|l| &mut l.read_state_flags, "unix_stream_read_state", "flags"),
+];
+
+/// What only the programs of execs read.
+const FIELDS_OF_PROCESSES: &[(Field, &str, &str)] = &[
+    (|l| &mut l.task_tgid, "task_struct", "tgid"),
+    (|l| &mut l.task_start_boottime, "task_struct", "start_boottime"),
+    (|l| &mut l.task_nsproxy, "task_struct", "nsproxy"),
+    (|l| &mut l.task_mm, "task_struct", "mm"),
+    (|l| &mut l.task_signal, "task_struct", "signal"),
+    (|l| &mut l.task_exit_code, "task_struct", "exit_code"),
+    (|l| &mut l.task_run_time, "task_struct", "se.sum_exec_runtime"),
+    (|l| &mut l.nsproxy_mnt, "nsproxy", "mnt_ns"),
+    (|l| &mut l.mnt_namespace_inum, "mnt_namespace", "ns.inum"),
+    (|l| &mut l.mm_arg_start, "mm_struct", "arg_start"),
+    (|l| &mut l.mm_arg_end, "mm_struct", "arg_end"),
+    (|l| &mut l.mm_env_start, "mm_struct", "env_start"),
+    (|l| &mut l.mm_env_end, "mm_struct", "env_end"),
+    (|l| &mut l.signal_live, "signal_struct", "live.counter"),
+    (|l| &mut l.signal_flags, "signal_struct", "flags"),
+    (|l| &mut l.signal_group_exit_code, "signal_struct", "group_exit_code"),
+    (|l| &mut l.signal_run_time, "signal_struct", "sum_sched_runtime"),
 ];
 
 /// `struct iov_iter` has three shapes: a word of flags (5.10), `iter_type` with `iov` (to 6.3), `iter_type` with `__iov`.
@@ -168,8 +198,12 @@ impl Types {
         let mut structures = HashMap::new();
         let mut values = HashMap::new();
         let mut functions = std::collections::HashSet::new();
-        let wanted: std::collections::HashSet<&str> =
-            FIELDS.iter().map(|(_, structure, _)| *structure).chain(["iov_iter", "pt_regs"]).collect();
+        let wanted: std::collections::HashSet<&str> = FIELDS
+            .iter()
+            .chain(FIELDS_OF_PROCESSES)
+            .map(|(_, structure, _)| *structure)
+            .chain(["iov_iter", "pt_regs"])
+            .collect();
         for (id, kind) in information.get() {
             match kind {
                 TypeVariant::Struct(_) => {

@@ -34,3 +34,6 @@ pub const CLOSED_FOR_NS: u64 = 1_000_000_000;
 
 /// Commands to the capture thread that may wait.
 pub const COMMAND_QUEUE: usize = 16;
+
+/// Processes of the runtime told of and not over yet; the kernel side follows as many.
+pub const MAX_EXECS: usize = 8192;

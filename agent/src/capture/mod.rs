@@ -1,18 +1,20 @@
 //! Stage `capture`: the kernel's view of the gRPC calls on the node's unix sockets.
 //!
 //! ```text
-//!  probe ─► ladder ─► attach        which programs, attached how
+//!  probe ─► ladder ─► attach, tasks     which programs, attached how
 //!                        │
 //!        ring ─► worker ─► record ─► decode ─► connection ─► stream ─► CallEvent ─[queue]─► pipeline
-//!                                              (HPACK, gaps)  (points)
+//!                                       │      (HPACK, gaps)  (points)                │
+//!                                       └────► execs ───────────────► Exec ───────────┘
 //! ```
 
 pub mod attach;
-mod clock;
+pub mod clock;
 mod connection;
 pub mod counters;
 mod decode;
 mod dump;
+pub mod execs;
 mod gaps;
 mod governor;
 pub mod identity;
@@ -34,6 +36,7 @@ mod skipped;
 mod stream;
 mod subject;
 mod system_calls;
+mod tasks;
 mod totals;
 mod worker;
 

@@ -36,20 +36,20 @@ impl Offline {
     /// When the bytes are no record.
     pub fn record(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Event)) -> Result<(), RecordError> {
         let record = Record::parse(bytes)?;
-        self.decoder.record(&record, self.clock, &mut |call| tell(Event::Call(call)));
+        self.decoder.record(&record, self.clock, tell);
         Ok(())
     }
 
     /// What the worker does every second, at a monotonic time in nanoseconds.
     pub fn tick(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
         let now_unix_ns = self.clock.unix_ns(monotonic_ns);
-        self.decoder.tick(now_unix_ns, self.clock, &mut |call| tell(Event::Call(call)));
+        self.decoder.tick(now_unix_ns, self.clock, tell);
     }
 
     /// The programs are detached.
     pub fn abandon(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
         let now_unix_ns = self.clock.unix_ns(monotonic_ns);
-        self.decoder.abandon(now_unix_ns, self.clock, &mut |call| tell(Event::Call(call)));
+        self.decoder.abandon(now_unix_ns, self.clock, tell);
     }
 
     /// A joined span told the method of a call.

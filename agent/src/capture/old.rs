@@ -1,7 +1,7 @@
 //! Connections older than the agent: both ends' inodes are found by sock_diag and given to the programs, which know the sockets by
 //! them when they are used next.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -31,7 +31,9 @@ const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_PEER: u32 = 4;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_PEER: u16 = 2;
+/// States of linux/tcp_states.h, which unix sockets share.
 const TCP_ESTABLISHED: u32 = 1;
+const TCP_LISTEN: u32 = 10;
 const HEADER_BYTES: usize = 16;
 /// `struct unix_diag_msg`
 const MESSAGE_BYTES: usize = 16;
@@ -43,20 +45,33 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// # Errors
 /// When the kernel does not answer (option CONFIG_UNIX_DIAG).
 pub fn connections(paths: &[WatchedPath]) -> io::Result<Vec<OldConnection>> {
-    Ok(on_watched_paths(&dump()?, paths))
+    Ok(on_watched_paths(&dump(TCP_ESTABLISHED)?, paths))
+}
+
+/// Inodes of the sockets that listen on a watched path of the CRI, in this network namespace.
+///
+/// # Errors
+/// As for [`connections`].
+pub fn cri_listeners(paths: &[WatchedPath]) -> io::Result<Vec<u64>> {
+    let is_cri =
+        |socket: &UnixSocket| paths.iter().any(|path| path.kind == SocketKind::Cri && path.covers(&socket.path));
+    Ok(dump(TCP_LISTEN)?.into_iter().filter(is_cri).map(|socket| socket.inode).collect())
 }
 
 /// An accepted socket shows its listener's path; its peer is the client.
 fn on_watched_paths(sockets: &[UnixSocket], paths: &[WatchedPath]) -> Vec<OldConnection> {
-    let watched = |socket: &UnixSocket| paths.iter().find(|path| path.covers(&socket.path)).map(|path| path.kind);
+    let watched = |socket: &UnixSocket| {
+        let path = paths.iter().find(|path| path.covers(&socket.path))?;
+        Some(path.kind_of(&socket.path))
+    };
     let of = |socket: &UnixSocket| {
         Some(OldConnection { kind: watched(socket)?, client_inode: socket.peer?, server_inode: socket.inode })
     };
     sockets.iter().filter_map(of).collect()
 }
 
-/// Asks for all established unix sockets with their names and peers.
-fn dump() -> io::Result<Vec<UnixSocket>> {
+/// Asks for all unix sockets in this state with their names and peers.
+fn dump(state: u32) -> io::Result<Vec<UnixSocket>> {
     // SAFETY: no pointers.
     let descriptor =
         unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG) };
@@ -65,7 +80,7 @@ fn dump() -> io::Result<Vec<UnixSocket>> {
     }
     // SAFETY: a descriptor that was just made and belongs to nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let request = request();
+    let request = request(state);
     // SAFETY: the buffer is valid for its length.
     let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     if sent < 0 {
@@ -84,14 +99,14 @@ fn dump() -> io::Result<Vec<UnixSocket>> {
 }
 
 /// `struct nlmsghdr` and `struct unix_diag_req`.
-fn request() -> Vec<u8> {
+fn request(state: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     bytes.extend(40u32.to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
     bytes.extend([0; 8]);
     bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
-    bytes.extend((1u32 << TCP_ESTABLISHED).to_ne_bytes());
+    bytes.extend((1u32 << state).to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
     bytes.extend((UDIAG_SHOW_NAME | UDIAG_SHOW_PEER).to_ne_bytes());
     bytes.extend([0; 8]);
@@ -147,23 +162,18 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Which processes hold one of these sockets: tracepoint mode looks at no others.
-pub fn holders(connections: &[OldConnection]) -> Vec<u32> {
-    let wanted: HashMap<String, ()> = connections
-        .iter()
-        .flat_map(|connection| [connection.client_inode, connection.server_inode])
-        .map(|inode| (format!("socket:[{inode}]"), ()))
-        .collect();
+/// Which processes hold one of these sockets.
+pub fn holders(inodes: impl IntoIterator<Item = u64>) -> Vec<u32> {
+    let wanted: HashSet<String> = inodes.into_iter().map(|inode| format!("socket:[{inode}]")).collect();
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|process| holds(*process, &wanted)).collect()
 }
 
-fn holds(process: u32, wanted: &HashMap<String, ()>) -> bool {
+fn holds(process: u32, wanted: &HashSet<String>) -> bool {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     descriptors.flatten().any(|entry| {
-        std::fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_str().is_some_and(|name| wanted.contains_key(name)))
+        std::fs::read_link(entry.path()).is_ok_and(|target| target.to_str().is_some_and(|name| wanted.contains(name)))
     })
 }
 
@@ -195,7 +205,8 @@ mod tests {
             server_inode: inode(server.as_raw_fd()),
         };
         assert_eq!(found, [expected]);
-        assert_eq!(holders(&found), [std::process::id()]);
+        assert_eq!(holders([expected.client_inode]), [std::process::id()]);
+        assert_eq!(cri_listeners(&watched).unwrap(), [inode(listener.as_raw_fd())]);
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub enum PathError {
 }
 
 impl WatchedPath {
+    /// What listens at a path that this covers. Among the plugins' sockets those of DRA are known by their name: `dra.sock`,
+    /// or `dra-<uid>.sock` while one instance takes over from another. The kernel programs tell them apart in the same way.
+    pub fn kind_of(&self, path: &[u8]) -> SocketKind {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        if self.kind == SocketKind::Csi && name.starts_with(b"dra") { SocketKind::Dra } else { self.kind }
+    }
+
     /// Whether this is the path, or one of the prefix.
     pub fn covers(&self, path: &[u8]) -> bool {
         let agreeing_bytes = self.prefix_bits as usize / 8;
@@ -80,6 +87,19 @@ mod tests {
         let paths = watched(&[socket("/run/a.sock"), socket("/run/b/*")]).unwrap();
         assert_eq!((paths[0].prefix_bits, &paths[0].bytes[..12]), (96, &b"/run/a.sock\0"[..]));
         assert_eq!((paths[1].prefix_bits, &paths[1].bytes[..8]), (56, &b"/run/b/\0"[..]));
+    }
+
+    #[test]
+    fn a_dra_plugin_is_known_by_its_sockets_name() {
+        let plugins = &watched(&[WatchedSocket { kind: SocketKind::Csi, path: "/plugins/*".to_owned() }]).unwrap()[0];
+        for (path, expected) in [
+            ("/plugins/gpu.vendor.com/dra.sock", SocketKind::Dra),
+            ("/plugins/gpu.vendor.com/dra-0b5f4d5e.sock", SocketKind::Dra),
+            ("/plugins/dra.vendor.com/csi.sock", SocketKind::Csi),
+            ("/plugins/disk.vendor.com/csi.sock", SocketKind::Csi),
+        ] {
+            assert_eq!(plugins.kind_of(path.as_bytes()), expected, "{path}");
+        }
     }
 
     #[test]

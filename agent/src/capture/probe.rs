@@ -39,12 +39,20 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     let btf =
         aya::Btf::from_sys_fs().map_err(|error| failed(format!("reading the kernel's types: {}", chain(&error))))?;
     let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report, &btf));
-    let setup = Setup { btf: &btf, layout: &report.layout, identity, paths: &paths, ring_bytes: config.ring_bytes };
+    let setup = Setup {
+        btf: &btf,
+        layout: &report.layout,
+        missing_for_execs: &report.missing_for_execs,
+        identity,
+        paths: &paths,
+        ring_bytes: config.ring_bytes,
+    };
     for mode in modes {
         match attach::attach(mode, &setup) {
             Ok(attached) => {
                 reasons.push(format!("{} attached", mode.label()));
                 reasons.extend(attached.without_old.as_ref().map(|error| chain(error)));
+                reasons.extend(attached.without_execs.as_ref().map(|error| one_line(error)));
                 give_memory_back();
                 return Ok(Outcome { attached, reasons });
             }
@@ -65,8 +73,12 @@ fn features(report: &LayoutReport, btf: &aya::Btf) -> Features {
 /// Lines of the verifier's log that tell why it refused a program; before them stands how it came there.
 const LOG_TAIL_LINES: usize = 3;
 
-/// One line, with what the administrator can do where the kernel only says "not permitted".
 fn refusal(mode: Mode, error: &attach::AttachError) -> String {
+    format!("{}: {}", mode.label(), one_line(error))
+}
+
+/// One line, with what the administrator can do where the kernel only says "not permitted".
+fn one_line(error: &dyn std::error::Error) -> String {
     let text = chain(error);
     let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
     let mut log: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -77,7 +89,7 @@ fn refusal(mode: Mode, error: &attach::AttachError) -> String {
     } else {
         ""
     };
-    format!("{}: {first}{separator}{tail}{hint}", mode.label())
+    format!("{first}{separator}{tail}{hint}")
 }
 
 /// An error with its sources.

@@ -22,7 +22,8 @@ pub fn of(kind: SocketKind, method: Option<&str>, fields: &[Field]) -> Subject {
     match kind {
         SocketKind::Cri => of_cri(method, fields).unwrap_or_default(),
         SocketKind::Csi | SocketKind::Dra => of_plugin(method, fields).unwrap_or_default(),
-        SocketKind::DevicePlugin | SocketKind::Registration | SocketKind::PodResources => Subject::Unknown,
+        SocketKind::DevicePlugin => of_device_plugin(method, fields).unwrap_or_default(),
+        SocketKind::Registration | SocketKind::PodResources => Subject::Unknown,
     }
 }
 
@@ -102,6 +103,18 @@ fn id(field: &Field) -> Option<String> {
     text(&field.bytes)
 }
 
+/// The first device: `AllocateRequest.container_requests[0].devices_ids[0]` or `PreStartContainerRequest.devices_ids[0]`. A
+/// preferred allocation only lists what there is to choose from.
+fn of_device_plugin(method: Option<&str>, fields: &[Field]) -> Option<Subject> {
+    let is_nested = match method?.strip_prefix("v1beta1.DevicePlugin/")? {
+        "Allocate" => true,
+        "PreStartContainer" => false,
+        _ => return None,
+    };
+    let field = fields.iter().find(|field| field.number == 1 && !field.cut && field.nested == is_nested)?;
+    text(&field.bytes).map(Subject::Device)
+}
+
 /// A CSI request names a volume and paths, a DRA request claims: both come over sockets in the same folders.
 fn of_plugin(method: Option<&str>, fields: &[Field]) -> Option<Subject> {
     if method.is_some_and(|method| method.contains("dra.") && method.contains("DRAPlugin/")) {
@@ -178,6 +191,21 @@ mod tests {
     fn a_cut_field_says_nothing() {
         let cut = Field { cut: true, ..field(1, ID.as_bytes()) };
         assert_eq!(of(SocketKind::Cri, Some("runtime.v1.RuntimeService/ExecSync"), &[cut]), Subject::Unknown);
+    }
+
+    #[test]
+    fn a_device_plugins_subject_is_the_first_device_given() {
+        let nested = Field { nested: true, ..field(1, b"GPU-8f") };
+        let device = || Subject::Device("GPU-8f".into());
+        for (method, field, expected) in [
+            ("v1beta1.DevicePlugin/Allocate", nested.clone(), device()),
+            ("v1beta1.DevicePlugin/PreStartContainer", field(1, b"GPU-8f"), device()),
+            ("v1beta1.DevicePlugin/GetPreferredAllocation", nested.clone(), Subject::Unknown),
+            ("v1beta1.Registration/Register", field(1, b"v1beta1"), Subject::Unknown),
+            ("v1beta1.DevicePlugin/Allocate", Field { cut: true, ..nested }, Subject::Unknown),
+        ] {
+            assert_eq!(of(SocketKind::DevicePlugin, Some(method), &[field]), expected, "{method}");
+        }
     }
 
     #[test]

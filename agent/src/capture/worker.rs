@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spanlet_abi::event::Kind;
+use spanlet_abi::limits::LOOK_EVERY_MS;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attach::Attached;
@@ -21,6 +22,9 @@ use super::totals::Totals;
 use super::{Event, Status, probe};
 use crate::config;
 use crate::observe::Metrics;
+
+/// The programs wake the thread only when the ring fills up.
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS as u64);
 
 /// What the pipeline asks of the thread.
 #[derive(Debug)]
@@ -135,7 +139,7 @@ impl Worker {
         let mut sampled = Instant::now();
         let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
         loop {
-            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], SAMPLE_EVERY)?;
+            wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
                 sampled = Instant::now();
@@ -165,7 +169,7 @@ impl Worker {
     /// What is done every second or so; returns what the programs have cost since they were attached, in nanoseconds.
     fn tick(&self, attached: &mut Attached, decoder: &mut Decoder, clock: Clock, totals: &Totals) -> u64 {
         let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(event)));
         attached.look_for_skipped();
         for (cause, count) in decoder.gaps().by_cause() {
             self.metrics.programs().gaps(cause, count);
@@ -176,7 +180,7 @@ impl Worker {
     /// The programs are detached: open calls end here, and what was counted is kept.
     fn abandon(&self, attached: &Attached, decoder: &mut Decoder, clock: Clock, totals: &mut Totals) {
         let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(Event::Call(event))));
+        decoder.abandon(now, clock, &mut |event| drop(self.events.blocking_send(event)));
         totals.keep(attached);
     }
 
@@ -189,6 +193,7 @@ impl Worker {
         clock: Clock,
         totals: &Totals,
     ) -> Result<(), Stopped> {
+        attached.counters.looks();
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {
@@ -196,7 +201,7 @@ impl Worker {
             match Record::parse(&bytes) {
                 Ok(record) => {
                     delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.events.blocking_send(Event::Call(event)).is_err();
+                    let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
                     decoder.record(&record, clock, &mut tell);
                 }
                 Err(error) => {

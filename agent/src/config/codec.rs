@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::{CaptureMode, KubernetesAccess, ShimService, WatchedSocket};
+use super::{Ask, CaptureMode, KubernetesAccess, ShimService, WatchedSocket};
 use crate::call::SocketKind;
 
 /// Reads and writes values of type `T`.
@@ -21,6 +21,7 @@ pub(super) trait Codec<T> {
 pub(super) struct Address;
 pub(super) struct Text;
 pub(super) struct File;
+pub(super) struct UnixSocket;
 pub(super) struct Flag;
 pub(super) struct Count;
 pub(super) struct Bytes;
@@ -29,6 +30,7 @@ pub(super) struct Ratio;
 pub(super) struct Pairs;
 pub(super) struct Mode;
 pub(super) struct Shim;
+pub(super) struct Asking;
 pub(super) struct Access;
 /// Names of labels or annotations, or their prefixes.
 pub(super) struct Keys;
@@ -75,6 +77,18 @@ impl Codec<PathBuf> for File {
 
     fn write(value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
+    }
+}
+
+/// As kubelet's configuration spells it, `unix:///run/x.sock`, or as a path.
+impl Codec<PathBuf> for UnixSocket {
+    fn read(value: &Value) -> Result<PathBuf, String> {
+        let text = text(value)?;
+        File::read(&Value::from(text.strip_prefix("unix://").unwrap_or(&text)))
+    }
+
+    fn write(value: &PathBuf) -> String {
+        File::write(value)
     }
 }
 
@@ -213,6 +227,18 @@ impl Codec<ShimService> for Shim {
 
     fn write(value: &ShimService) -> String {
         name_of(*value, &SHIM_SERVICES)
+    }
+}
+
+const ASKS: [(&str, Ask); 2] = [("auto", Ask::Auto), ("off", Ask::Off)];
+
+impl Codec<Ask> for Asking {
+    fn read(value: &Value) -> Result<Ask, String> {
+        choice(bare_off(value).as_ref().unwrap_or(value), &ASKS)
+    }
+
+    fn write(value: &Ask) -> String {
+        name_of(*value, &ASKS)
     }
 }
 

@@ -4,7 +4,8 @@ use serde_yaml::Value;
 
 use super::Config;
 use super::codec::{
-    Access, Address, Bytes, Codec, Count, File, Flag, Keys, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text, Time,
+    Access, Address, Asking, Bytes, Codec, Count, File, Flag, Keys, Mode, Optional, Pairs, Ratio, Shim, Sockets, Text,
+    Time, UnixSocket,
 };
 
 /// A top-level section of the file.
@@ -58,14 +59,21 @@ sections! {
         ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
         dump_events as Optional<File>: "For tests: a file to write every kernel event to, as it came.",
     }
-    correlate: "How spans and calls are joined." {
+    correlate: "How spans and calls are joined, and which spans are made of what no span tells." {
         hold as Time: "How long spans may wait for their pod to become known. Only without probes; with them nothing waits.",
+        slow_call as Time: "A sampled CRI call that takes at least this long gets its phases as spans.",
+        phase_spans as Flag: "Spans of the phases of slow calls: request wait, handling, response send, response wait.",
+        plugin_spans as Flag: "Spans of calls to CSI, DRA and device plugins for a pod, of which kubelet makes none.",
+        exec_spans as Flag: "Spans of the runtime's processes (runc, CNI plugins) below the call that started them.",
     }
     enrich: "What is added to spans." {
         node_name as Optional<Text>: "k8s.node.name on every resource that lacks it, and the node whose pods are watched. null: the variable NODE_NAME, else the host's name.",
         cluster_name as Optional<Text>: "k8s.cluster.name on every resource that lacks it.",
         resource_attributes as Pairs: "Added to every resource that lacks them. The variable OTEL_RESOURCE_ATTRIBUTES wins; service.* is never added.",
         shim_service as Shim: "containerd's shims have a service name for each pod: keep it, or collapse them into containerd-shim with the old name as service.instance.id.",
+        runtime as Asking: "auto asks the container runtime, read-only, for the pods that are older than the agent and for container names that nothing else told; off never asks.",
+        runtime_endpoint as Optional<UnixSocket>: "The runtime to ask, such as unix:///run/containerd/containerd.sock. null takes the first cri socket of capture.sockets that answers.",
+        pod_resources as Asking: "auto asks kubelet, over the pod-resources socket of capture.sockets, which pod a device or claim is for after a plugin's call; off never asks.",
         kubernetes as Access: "How the Kubernetes API is reached: in_cluster by the pod's service account, kubeconfig by that file, auto in_cluster if that is there, or off. Needs pods list and watch, nodes get.",
         kubeconfig as Optional<File>: "The file for kubernetes: kubeconfig. null: the variable KUBECONFIG, else ~/.kube/config.",
         labels as Keys: "Labels of pods that their spans are told, as k8s.pod.label.KEY. A key that ends in * is a prefix.",

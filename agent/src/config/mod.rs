@@ -84,6 +84,11 @@ pub struct Capture {
 pub struct Correlate {
     /// How long spans may be held for their pod to become known; only without probes.
     pub hold: Duration,
+    /// A sampled call that takes at least this long gets spans of its phases.
+    pub slow_call: Duration,
+    pub phase_spans: bool,
+    pub plugin_spans: bool,
+    pub exec_spans: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +98,11 @@ pub struct Enrich {
     /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.*`.
     pub resource_attributes: Vec<(String, String)>,
     pub shim_service: ShimService,
+    pub runtime: Ask,
+    /// The runtime's CRI socket; `None` takes the first of `capture.sockets` that answers.
+    pub runtime_endpoint: Option<PathBuf>,
+    /// Whether kubelet is asked whose devices and claims are.
+    pub pod_resources: Ask,
     pub kubernetes: KubernetesAccess,
     /// Used by [`KubernetesAccess::Kubeconfig`]; `None`: `$KUBECONFIG`, else `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
@@ -104,6 +114,14 @@ pub struct Enrich {
     pub node_labels: Vec<String>,
     /// Whether the API may be asked for the owners of ReplicaSets and Jobs.
     pub owner_lookups: bool,
+}
+
+/// Whether a source of identity is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ask {
+    #[default]
+    Auto,
+    Off,
 }
 
 /// How the Kubernetes API is reached.
@@ -243,7 +261,7 @@ fn default_sockets() -> Vec<WatchedSocket> {
         "k3s/containerd/containerd.sock", // k3s and RKE2
         "k0s/containerd.sock",
     ];
-    // What is under `plugins` speaks CSI or DRA, told apart by the names of its methods.
+    // What is under `plugins` speaks CSI, or DRA if the socket is called so.
     const KUBELET: [(SocketKind, &str); 5] = [
         (SocketKind::Csi, "/var/lib/kubelet/plugins/*"),
         (SocketKind::Csi, "/csi/csi.sock"), // the same sockets, as the drivers' containers see them
@@ -259,7 +277,13 @@ fn default_sockets() -> Vec<WatchedSocket> {
 
 impl Default for Correlate {
     fn default() -> Self {
-        Self { hold: Duration::ZERO }
+        Self {
+            hold: Duration::ZERO,
+            slow_call: Duration::from_secs(1), // where a person begins to wait
+            phase_spans: true,
+            plugin_spans: true,
+            exec_spans: true,
+        }
     }
 }
 

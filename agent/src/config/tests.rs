@@ -35,9 +35,10 @@ capture:
   max_cpu_ratio: 0.05
   ring_bytes: 2097152
   dump_events: /tmp/events
-correlate: {hold: 1s}
+correlate: {hold: 1s, slow_call: 250ms, phase_spans: false, plugin_spans: false, exec_spans: false}
 enrich:
   {node_name: n, cluster_name: c, resource_attributes: {a: b, service.name: no}, shim_service: collapse,
+   runtime: off, runtime_endpoint: "unix:///run/c.sock", pod_resources: off,
    kubernetes: kubeconfig, kubeconfig: /k, labels: [app, x/*], annotations: ["*"], node_labels: [zone], owner_lookups: true}
 export:
   endpoint: http://up:1
@@ -69,12 +70,21 @@ log: {level: "warn,spanlet=debug", json: true}
             ring_bytes: 2 << 20,
             dump_events: Some("/tmp/events".into()),
         },
-        correlate: Correlate { hold: Duration::from_secs(1) },
+        correlate: Correlate {
+            hold: Duration::from_secs(1),
+            slow_call: Duration::from_millis(250),
+            phase_spans: false,
+            plugin_spans: false,
+            exec_spans: false,
+        },
         enrich: Enrich {
             node_name: Some("n".to_owned()),
             cluster_name: Some("c".to_owned()),
             resource_attributes: pairs(&[("a", "b")]),
             shim_service: ShimService::Collapse,
+            runtime: Ask::Off,
+            runtime_endpoint: Some("/run/c.sock".into()),
+            pod_resources: Ask::Off,
             kubernetes: KubernetesAccess::Kubeconfig,
             kubeconfig: Some("/k".into()),
             labels: vec!["app".to_owned(), "x/*".to_owned()],

@@ -38,7 +38,8 @@ impl OwnerAttributes {
             additions.span_encoded(index, &encoded.attributes);
             return;
         }
-        let lacking = all(owner).filter(|(key, _)| span.attribute_keys().all(|present| present != key.as_bytes()));
+        let lacking =
+            owner.attributes().filter(|(key, _)| span.attribute_keys().all(|present| present != key.as_bytes()));
         additions.span_attributes(index, lacking.map(|(key, value)| (key, Value::Str(value))));
     }
 }
@@ -46,7 +47,7 @@ impl OwnerAttributes {
 impl Encoded {
     fn new(owner: &Owner) -> Self {
         let mut attributes = SpanAttributes::default();
-        all(owner).for_each(|(key, value)| attributes.str(key, value));
+        owner.attributes().for_each(|(key, value)| attributes.str(key, value));
         let has_prefix = |key: &str| PREFIXES.iter().any(|prefix| key.as_bytes().starts_with(prefix));
         Self {
             pod: Arc::clone(&owner.pod),
@@ -63,20 +64,6 @@ impl Encoded {
         };
         is_same_container && Arc::ptr_eq(&self.pod, &owner.pod)
     }
-}
-
-/// Everything known of the owner.
-fn all(owner: &Owner) -> impl Iterator<Item = (&str, &str)> {
-    let (pod, container) = (&owner.pod, owner.container.as_deref());
-    let names = [
-        ("k8s.pod.name", pod.name.as_str()),
-        ("k8s.pod.uid", pod.uid.as_str()),
-        ("k8s.namespace.name", pod.namespace.as_str()),
-        ("k8s.container.name", container.map_or("", |container| container.name.as_str())),
-        ("container.id", container.map_or("", |container| container.id.as_str())),
-    ];
-    let further = pod.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    names.into_iter().chain(further).filter(|(_, value)| !value.is_empty())
 }
 
 /// Marks a span that began after the span it is a child of was over.

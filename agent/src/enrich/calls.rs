@@ -1,10 +1,12 @@
 //! Whose a call is: from what its request and response say, else from its trace.
 
-use super::names::{self, Role};
+use super::Enricher;
+use super::names::Role;
 use super::source::{PodName, Source};
 use super::store::{Identity, TraceEvidence};
-use super::{Enricher, LateOwner};
 use crate::call::{Call, CallEvent, SocketKind, Subject};
+
+const REMOVE_CONTAINER: &str = "runtime.v1.RuntimeService/RemoveContainer";
 
 impl Enricher {
     /// Sets the call's owner and learns from the call. To be called before the call goes to any other stage.
@@ -15,11 +17,13 @@ impl Enricher {
         };
         let identity = match call.socket.kind {
             SocketKind::Cri => self.cri_call(call, is_finished),
-            SocketKind::Csi => self.volume_call(call, is_finished),
-            SocketKind::Dra => self.claim_call(call, is_finished),
-            SocketKind::DevicePlugin | SocketKind::Registration | SocketKind::PodResources => None,
+            SocketKind::Csi | SocketKind::Dra | SocketKind::DevicePlugin => self.plugin_call(call, is_finished),
+            SocketKind::Registration | SocketKind::PodResources => None,
         };
         call.owner = identity.and_then(|identity| self.store.owner(identity));
+        if is_finished && call.socket.kind == SocketKind::Cri && call.response_id.is_some() {
+            self.settle_execs();
+        }
     }
 
     fn cri_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
@@ -33,17 +37,32 @@ impl Enricher {
         if is_finished && call.status.is_some_and(|status| status.code == 0) {
             match (call.method.as_deref(), &call.subject) {
                 (Some("runtime.v1.RuntimeService/RemovePodSandbox"), Subject::SandboxId(id))
-                | (Some("runtime.v1.RuntimeService/RemoveContainer"), Subject::ContainerId(id)) => {
+                | (Some(REMOVE_CONTAINER), Subject::ContainerId(id)) => {
                     self.store.removed(id, call.ended_ns);
                 }
                 _ => {}
             }
         }
+        self.ask_name(call, is_finished);
         own.or_else(|| {
             let identity = self.trace_identity(&call.traceparent?.trace_id)?;
             self.adopt(call, &identity);
             Some(identity)
         })
+    }
+
+    /// Asks for a container that nothing has named: at once, so that its first spans carry the name. One that is being
+    /// removed cannot be asked for any more.
+    fn ask_name(&mut self, call: &Call, is_finished: bool) {
+        let id = match (&call.subject, &call.response_id) {
+            (Subject::SandboxId(_), Some(created)) if is_finished => created,
+            (Subject::ContainerId(id), _) if call.method.as_deref() != Some(REMOVE_CONTAINER) => id,
+            _ => return,
+        };
+        let known = self.store.find(id).and_then(|identity| identity.container);
+        if known.is_none_or(|container| container.name.is_empty()) {
+            self.questions.container(id);
+        }
     }
 
     /// Whose the sandbox or container is that the call names; learns the id that the response tells. A call of the node's,
@@ -54,7 +73,7 @@ impl Enricher {
         }
         match &call.subject {
             Subject::Sandbox { name, uid, namespace, .. } => {
-                let pod = self.store.claim_pod(&PodName { namespace, name, uid }, Source::Wire)?;
+                let pod = self.claim_pod(&PodName { namespace, name, uid }, Source::Wire)?;
                 if let Some(id) = &call.response_id {
                     self.store.claim_sandbox(id, pod, Source::Wire);
                 }
@@ -86,53 +105,6 @@ impl Enricher {
             }
             Subject::ContainerId(id) => self.store.claim_container(id, "", identity.pod, Source::Trace),
             _ => {}
-        }
-    }
-
-    /// CSI: the pod's uid is in the target path. Staging names no pod; it is settled by the publish that follows.
-    fn volume_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
-        let Subject::Volume { id, paths } = &call.subject else { return None };
-        if let Some(uid) = paths.iter().find_map(|path| names::uid_in_volume_path(path)) {
-            let pod = self.store.claim_pod(&PodName { uid, ..PodName::default() }, Source::Path)?;
-            if call.method.as_deref() != Some("csi.v1.Node/NodeUnpublishVolume") {
-                self.store.claim_volume(id, pod);
-            }
-            self.settle(id, &Identity { pod, container: None, source: Source::Volume });
-            return Some(Identity { pod, container: None, source: Source::Path });
-        }
-        match call.method.as_deref() {
-            // Whoever used the volume before is not whom it is staged for.
-            Some("csi.v1.Node/NodeStageVolume") => {
-                if is_finished {
-                    self.pending.push(id, call);
-                } else {
-                    self.store.forget_volume(id);
-                }
-                None
-            }
-            _ => {
-                let pod = self.store.volume(id)?;
-                Some(Identity { pod, container: None, source: Source::Volume })
-            }
-        }
-    }
-
-    /// DRA: a call names claims, and a pod reserves them. kubelet prepares the claims of one pod at a time.
-    fn claim_call(&mut self, call: &Call, is_finished: bool) -> Option<Identity> {
-        let Subject::Claims(claims) = &call.subject else { return None };
-        let known = claims.iter().find_map(|claim| self.store.claim(&claim.uid));
-        if known.is_none() && is_finished {
-            claims.iter().for_each(|claim| self.pending.push(&claim.uid, call));
-        }
-        known.map(|pod| Identity { pod, container: None, source: Source::Claim })
-    }
-
-    /// Tells the owner of finished calls that waited for this volume or claim.
-    pub(super) fn settle(&mut self, key: &str, identity: &Identity) {
-        for (connection, stream) in self.pending.take(key) {
-            if let Some(owner) = self.store.owner(identity.clone()) {
-                self.late.push(LateOwner { connection, stream, owner });
-            }
         }
     }
 

@@ -17,6 +17,8 @@ mod execs;
 mod logs;
 mod names;
 mod pending;
+mod plugins;
+mod questions;
 mod requests;
 mod source;
 pub mod sources;
@@ -25,12 +27,15 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Source};
+pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, Source};
 pub use self::store::StoreCounts;
 
+use self::execs::Execs;
 use self::pending::Pending;
+use self::plugins::claim_key;
+use self::questions::Questions;
 use self::requests::Requests;
-use self::store::{Identity, SpanOwners, Store};
+use self::store::{SpanOwners, Store, Thing};
 use crate::config;
 use crate::observe::IdentityResult;
 use crate::pod::Owner;
@@ -53,7 +58,7 @@ pub struct Counts {
     pub spans_early: u64,
     /// Links to the API server's spans that were not kept because too many were told.
     pub links_dropped: u64,
-    /// Plugin calls that waited for their pod and were given up because too many did.
+    /// Plugin calls and processes that waited for their pod, and processes that ran, given up because too many did.
     pub pending_dropped: u64,
     /// Pods in the store now.
     pub pods_held: usize,
@@ -71,6 +76,8 @@ pub struct Enricher {
     /// What the API told of the node.
     node_attributes: Vec<(String, String)>,
     pending: Pending,
+    execs: Execs,
+    questions: Questions,
     late: Vec<LateOwner>,
     spans_owned: u64,
 }
@@ -85,6 +92,8 @@ impl Enricher {
             attributes_told: false,
             node_attributes: Vec::new(),
             pending: Pending::default(),
+            execs: Execs::default(),
+            questions: Questions::default(),
             late: Vec::new(),
             spans_owned: 0,
         }
@@ -93,36 +102,31 @@ impl Enricher {
     /// Learns what a source outside the node's traffic has told.
     pub fn news(&mut self, news: &News) {
         news.facts.iter().for_each(|fact| self.learn(&fact.as_fact(), news.source));
+        self.settle_execs();
     }
 
     /// Learns what a source tells that is neither a call nor a span: the runtime or the API.
     pub fn learn(&mut self, fact: &Fact<'_>, source: Source) {
         match *fact {
             Fact::Pod(name) => {
-                self.store.claim_pod(&name, source);
+                self.claim_pod(&name, source);
             }
             Fact::Sandbox { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_sandbox(id, pod, source);
                 }
             }
             Fact::Container { id, name, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
+                if let Some(pod) = self.claim_pod(&pod, source) {
                     self.store.claim_container(id, name, pod, source);
                 }
             }
-            Fact::Volume { id, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_volume(id, pod);
-                    self.settle(id, &Identity { pod, container: None, source: Source::Volume });
-                }
+            Fact::Volume { id, pod } => self.assign(Thing::Volume, id, &pod, source),
+            Fact::Claim { uid, pod } => self.assign(Thing::Claim, uid, &pod, source),
+            Fact::ClaimName { namespace, name, pod } => {
+                self.assign(Thing::ClaimName, &claim_key(namespace, name), &pod, source);
             }
-            Fact::Claim { uid, pod } => {
-                if let Some(pod) = self.store.claim_pod(&pod, source) {
-                    self.store.claim_dra(uid, pod);
-                    self.settle(uid, &Identity { pod, container: None, source: Source::Claim });
-                }
-            }
+            Fact::Device { id, pod } => self.assign(Thing::Device, id, &pod, source),
             Fact::Attributes { pod_uid, attributes } => {
                 self.attributes_told = true;
                 self.store.set_attributes(pod_uid, attributes);
@@ -147,6 +151,11 @@ impl Enricher {
         std::mem::take(&mut self.late)
     }
 
+    /// What is worth asking; each is told once.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.questions.take()
+    }
+
     /// What has been counted so far.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -154,7 +163,7 @@ impl Enricher {
             spans_owned: self.spans_owned,
             spans_early: self.store.traces.early(),
             links_dropped: self.requests.dropped(),
-            pending_dropped: self.pending.dropped(),
+            pending_dropped: self.pending.dropped() + self.execs.dropped(),
             pods_held: self.store.pods_held(),
         }
     }
@@ -172,6 +181,7 @@ impl Counts {
             IdentityResult::IdEvicted => self.store.ids_evicted,
             IdentityResult::TraceEvicted => self.store.traces_evicted,
             IdentityResult::PendingDropped => self.pending_dropped,
+            IdentityResult::NotAsked => 0, // counted by who passes questions on
             IdentityResult::LinkDropped => self.links_dropped,
         }
     }

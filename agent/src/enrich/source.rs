@@ -40,6 +40,10 @@ pub enum Fact<'a> {
     Volume { id: &'a str, pod: PodName<'a> },
     /// A DRA claim is reserved for the pod.
     Claim { uid: &'a str, pod: PodName<'a> },
+    /// The same by the claim's name, which is unique in its namespace while the claim is there.
+    ClaimName { namespace: &'a str, name: &'a str, pod: PodName<'a> },
+    /// A device is allocated to the pod.
+    Device { id: &'a str, pod: PodName<'a> },
     /// Attributes for the pod's spans (workload, labels), replacing those told before.
     Attributes { pod_uid: &'a str, attributes: &'a [(String, String)] },
     /// The span that asked for the pod, as `tracing.k8s.io/traceparent` on it says (KEP-5915).
@@ -65,6 +69,17 @@ pub struct News {
     pub facts: Vec<OwnedFact>,
 }
 
+/// What the enricher would like to be told by a source that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// What a container is called, and whose it is.
+    Container { id: String },
+    /// Which pod a device was given to.
+    Device { id: String },
+    /// Which pod a claim is reserved for.
+    Claim { namespace: String, name: String },
+}
+
 /// A [`Fact`] that owns its names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnedFact {
@@ -73,6 +88,8 @@ pub enum OwnedFact {
     Container { id: String, name: String, pod: OwnedPodName },
     Volume { id: String, pod: OwnedPodName },
     Claim { uid: String, pod: OwnedPodName },
+    ClaimName { namespace: String, name: String, pod: OwnedPodName },
+    Device { id: String, pod: OwnedPodName },
     Attributes { pod_uid: String, attributes: Vec<(String, String)> },
     Cause { pod_uid: String, span: Traceparent },
     Node { attributes: Vec<(String, String)> },
@@ -98,6 +115,8 @@ impl OwnedFact {
             Self::Container { id, name, pod } => Fact::Container { id, name, pod: pod.as_name() },
             Self::Volume { id, pod } => Fact::Volume { id, pod: pod.as_name() },
             Self::Claim { uid, pod } => Fact::Claim { uid, pod: pod.as_name() },
+            Self::ClaimName { namespace, name, pod } => Fact::ClaimName { namespace, name, pod: pod.as_name() },
+            Self::Device { id, pod } => Fact::Device { id, pod: pod.as_name() },
             Self::Attributes { pod_uid, attributes } => Fact::Attributes { pod_uid, attributes },
             Self::Cause { pod_uid, span } => Fact::Cause { pod_uid, span: *span },
             Self::Node { attributes } => Fact::Node { attributes },

@@ -70,6 +70,8 @@ labels! {
         TooLarge = "too_large",
         /// Still queued when the drain deadline passed.
         Shutdown = "shutdown",
+        /// Made by the agent itself when the memory budget had no room.
+        NoRoom = "no_room",
     }
 }
 
@@ -134,6 +136,8 @@ labels! {
         TraceEvicted = "trace_evicted",
         /// A plugin's call waited for its pod and was given up because too many did.
         PendingDropped = "pending_dropped",
+        /// A source that can be asked was not, because too many questions waited.
+        NotAsked = "not_asked",
         /// A link to a span of the API server was not kept because its table or its pod is full.
         LinkDropped = "link_dropped",
     }

@@ -44,6 +44,7 @@ struct Shared {
     joins: Counters<JoinResult>,
     forgotten: Counters<ForgetReason>,
     identity: Counters<IdentityResult>,
+    pods_known: Gauge,
     kubernetes: Counters<KubernetesResult>,
     calls: CallMetrics,
     events: EventLedger,
@@ -73,6 +74,8 @@ impl Metrics {
         let forgotten = Counters::register(&mut registry, "calls_forgotten", "Calls not kept for their spans");
         let help = "Spans and facts of which it was asked whose they are";
         let identity = Counters::register(&mut registry, "identity", help);
+        let pods_known = Gauge::default();
+        registry.register("pods_known", "Pods in the store of identity", pods_known.clone());
         let help = "Answers of the Kubernetes API, and what its limits cost";
         let kubernetes = Counters::register(&mut registry, "kubernetes", help);
         let calls = CallMetrics::register(&mut registry);
@@ -92,6 +95,7 @@ impl Metrics {
             joins,
             forgotten,
             identity,
+            pods_known,
             kubernetes,
             calls,
             events,
@@ -135,6 +139,10 @@ impl Metrics {
 
     pub fn identity(&self, result: IdentityResult, count: u64) {
         self.shared.identity.add(result, count);
+    }
+
+    pub fn pods_known(&self, pods: usize) {
+        self.shared.pods_known.set(as_gauge(pods as u64));
     }
 
     pub fn kubernetes(&self, result: KubernetesResult, count: u64) {
@@ -278,6 +286,7 @@ mod tests {
             metrics.kubernetes(*result, 1);
         }
         metrics.exported(9);
+        metrics.pods_known(3);
         let text = metrics.render();
         for line in [
             "spanlet_spans_received_total{source=\"grpc\"} 1",
@@ -291,6 +300,7 @@ mod tests {
             "spanlet_joins_total{result=\"joined_client\"} 1",
             "spanlet_calls_forgotten_total{reason=\"table_full\"} 1",
             "spanlet_identity_total{result=\"owned\"} 1",
+            "spanlet_pods_known 3",
             "spanlet_kubernetes_total{result=\"expired\"} 1",
             concat!("spanlet_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

@@ -34,6 +34,8 @@ pub(super) enum What<'a> {
     /// A process that the runtime started for a call.
     Exec {
         exec: &'a ExecSeen,
+        /// The first of the processes of the call that led to it, perhaps itself.
+        first: &'a ExecSeen,
         outlives_call: bool,
     },
     /// A part of a pause that another pod's image pull explains.
@@ -49,7 +51,10 @@ pub(super) enum What<'a> {
 }
 
 /// Orders bars by what is the same however the evidence came.
-pub(super) type SortKey<'a> = (u64, u32, Reverse<u64>, Option<&'a str>, Identity);
+pub(super) type SortKey<'a> = (Group, u64, u32, Reverse<u64>, Option<&'a str>, Identity);
+
+/// Start and pid of the first process that led to a process; start and 0 of everything else.
+type Group = (u64, u32);
 
 /// What tells bars of one name apart: connection and stream, trace and span, or pid.
 type Identity = ([u8; 16], u64, u64);
@@ -101,9 +106,13 @@ impl<'a> Bar<'a> {
         }
     }
 
-    /// By time, parents before children.
+    /// By time, parents before children. CNI plugins run side by side: what one starts stands below it and not below the other.
     pub(super) fn sort_key(&self) -> SortKey<'a> {
-        (self.interval.from_ns, self.depth, Reverse(self.interval.to_ns), self.label(), self.identity())
+        let group = match self.what {
+            What::Exec { first, .. } => (first.started_ns, first.pid),
+            _ => (self.interval.from_ns, 0),
+        };
+        (group, self.interval.from_ns, self.depth, Reverse(self.interval.to_ns), self.label(), self.identity())
     }
 
     fn identity(&self) -> Identity {

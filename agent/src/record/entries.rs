@@ -1,6 +1,8 @@
 //! Writes bars as entries of the debug API.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use serde_json::Value;
 
@@ -8,7 +10,7 @@ use crate::api::Entry;
 use crate::call::Hex;
 
 use super::bar::{Bar, What};
-use super::evidence::{CallSeen, ExecSeen, SpanSeen};
+use super::evidence::{BETWEEN_WORDS, CallSeen, ExecSeen, SpanSeen};
 use super::pod_calls::PodCall;
 use super::pulls::Pull;
 
@@ -41,7 +43,7 @@ fn attributes(what: &What<'_>) -> Attributes {
             set(&mut attributes, "image", span.image.as_deref());
             set_if(&mut attributes, "outlives_call", *outlives_call);
         }
-        What::Exec { exec, outlives_call } => {
+        What::Exec { exec, outlives_call, .. } => {
             exec_attributes(&mut attributes, exec);
             set_if(&mut attributes, "outlives_call", *outlives_call);
         }
@@ -72,10 +74,22 @@ fn call_attributes(attributes: &mut Attributes, call: &PodCall<'_>) {
 fn exec_attributes(attributes: &mut Attributes, exec: &ExecSeen) {
     set(attributes, "pid", Some(exec.pid));
     set(attributes, "parent_pid", Some(exec.parent_pid));
-    set(attributes, "exit_status", exec.exit_status);
+    set(attributes, "argv", words(&exec.argv));
+    set(attributes, "cni", words(&exec.cni));
+    if let Some(status) = exec.exit_status {
+        let ended = ExitStatus::from_raw(status);
+        set(attributes, "exit_code", ended.code());
+        set(attributes, "signal", ended.signal());
+        set_if(attributes, "error", !ended.success());
+    }
     set(attributes, "cpu_ns", exec.cpu_ns);
     set(attributes, "container_id", exec.container_id.as_deref());
     set_if(attributes, "running", exec.ended_ns.is_none());
+}
+
+/// As a list; `None` for none.
+fn words(joined: &str) -> Option<Vec<String>> {
+    (!joined.is_empty()).then(|| joined.split(BETWEEN_WORDS).map(str::to_owned).collect())
 }
 
 fn wait_attributes(attributes: &mut Attributes, pull: &Pull) {

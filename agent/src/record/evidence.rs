@@ -83,12 +83,18 @@ pub(super) struct SpanSeen {
     pub(super) image: Option<Box<str>>,
 }
 
+/// In no argument and no variable of a process: each ends with it.
+pub(super) const BETWEEN_WORDS: &str = "\0";
+
 /// A process that the runtime started.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ExecSeen {
     pub(super) pid: u32,
     pub(super) parent_pid: u32,
     pub(super) name: Box<str>,
+    /// Arguments, and `CNI_*` variables, with [`BETWEEN_WORDS`] between them: one allocation each.
+    pub(super) argv: Box<str>,
+    pub(super) cni: Box<str>,
     pub(super) started_ns: u64,
     pub(super) ended_ns: Option<u64>,
     pub(super) exit_status: Option<i32>,
@@ -116,7 +122,11 @@ impl CallSeen {
             Subject::SandboxId(id) => sandbox_id = Some(id.as_str()),
             Subject::ContainerId(id) => container_id = Some(id.as_str()),
             Subject::Image(name) => image = Some(name.as_str()),
-            Subject::Unknown | Subject::Sandbox { .. } | Subject::Volume { .. } | Subject::Claims(_) => {}
+            Subject::Unknown
+            | Subject::Sandbox { .. }
+            | Subject::Volume { .. }
+            | Subject::Claims(_)
+            | Subject::Device(_) => {}
         }
         if method_ends_with("/RunPodSandbox") {
             sandbox_id = call.response_id.as_deref();
@@ -211,6 +221,8 @@ impl ExecSeen {
             pid: exec.pid,
             parent_pid: exec.parent_pid,
             name: exec.name().into(),
+            argv: exec.argv.join(BETWEEN_WORDS).into(),
+            cni: exec.cni.join(BETWEEN_WORDS).into(),
             started_ns: exec.started_ns,
             ended_ns: exec.ended_ns,
             exit_status: exec.exit_status,
@@ -219,7 +231,7 @@ impl ExecSeen {
         }
     }
 
-    /// A process execs again under the same id (`runc create` starts as a clone of itself); the start tells them apart.
+    /// Ids are used again; the start tells processes apart. One that executes another program stays the same.
     pub(super) fn is_same_exec(&self, other: &Self) -> bool {
         self.pid == other.pid && self.started_ns == other.started_ns
     }
@@ -232,7 +244,8 @@ impl ExecSeen {
 
     /// Bytes outside of the struct.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.name.len() + ALLOCATION_BYTES + text(&self.container_id)
+        let texts = [&self.name, &self.argv, &self.cni];
+        texts.map(|text| text.len() + ALLOCATION_BYTES).iter().sum::<usize>() + text(&self.container_id)
     }
 }
 

@@ -164,11 +164,13 @@ impl<'a> Picture<'a> {
         let bounds = self.call_interval(call);
         let whole = Interval::new(exec.started_ns, exec.ended_ns.unwrap_or(u64::MAX));
         let (interval, outlives_call) = whole.cut_to(bounds);
-        let depth = self.call_depth(call) + 1 + self.ancestors(exec, bounds);
-        Some(Bar { interval, depth, what: What::Exec { exec, outlives_call } })
+        let (ancestors, first) = self.ancestors(exec, bounds);
+        let depth = self.call_depth(call) + 1 + ancestors;
+        Some(Bar { interval, depth, what: What::Exec { exec, first, outlives_call } })
     }
 
-    fn ancestors(&self, exec: &ExecSeen, call: Interval) -> u32 {
+    /// How many processes of the call led to this one, and the first of them.
+    fn ancestors(&self, exec: &'a ExecSeen, call: Interval) -> (u32, &'a ExecSeen) {
         let mut count = 0;
         let mut child = exec;
         while count < MAX_DEPTH {
@@ -182,6 +184,6 @@ impl<'a> Picture<'a> {
             count += 1;
             child = parent;
         }
-        count
+        (count, child)
     }
 }

@@ -93,7 +93,11 @@ impl PodRecord {
     /// How many pieces were dropped.
     pub(super) fn add(&mut self, piece: Piece) -> u64 {
         let started_ns = piece.started_ns();
-        if piece.is_inspection() && self.evidence.is_late(started_ns) {
+        let changes_nothing = match &piece {
+            Piece::Exec(exec) => !self.evidence.is_of_step(exec.started_ns),
+            piece => piece.is_inspection(),
+        };
+        if changes_nothing && self.evidence.is_late(started_ns) {
             return 0; // no timeline shows it
         }
         let Some(piece) = self.update_known(piece) else { return 0 };
@@ -176,6 +180,15 @@ impl Evidence {
     /// bounds what probes and status calls take, and holds whatever else becomes known later.
     pub(super) fn is_late(&self, started_ns: u64) -> bool {
         self.first_running_ns.is_some_and(|running_ns| started_ns > running_ns.saturating_add(UNNAMED_QUIET_NS))
+    }
+
+    /// Whether a process that started then was started for a call that may change something. Such a call is known before: it is
+    /// told when it starts.
+    fn is_of_step(&self, started_ns: u64) -> bool {
+        self.calls.iter().any(|call| {
+            let is_step = call.method.is_none() || Step::of(call.kind, call.method.as_deref()) != Step::Inspect;
+            is_step && call.started_ns <= started_ns && (!call.finished || started_ns <= call.ended_ns)
+        })
     }
 
     fn note_running(&mut self, piece: &Piece) {

@@ -61,6 +61,17 @@ fn a_pod_that_is_starting_says_so() {
 }
 
 #[test]
+fn a_process_that_failed_says_how() {
+    for (key, number, told) in [("exit_code", 2, "failed with exit code 2"), ("signal", 9, "killed by signal 9")] {
+        let mut timeline = slow_pull();
+        let exec = timeline.entries.iter_mut().find(|entry| entry.kind == spanlet::api::EntryKind::Exec).unwrap();
+        exec.attributes.insert("error".into(), true.into());
+        exec.attributes.insert(key.into(), number.into());
+        assert!(drawn(&timeline, 120, false, false).contains(told), "{told}");
+    }
+}
+
+#[test]
 fn names_off_the_wire_cannot_steer_the_terminal() {
     let mut timeline = slow_pull();
     for entry in &mut timeline.entries {

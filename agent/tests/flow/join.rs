@@ -17,7 +17,7 @@ const RUN_POD_SANDBOX: &str = "runtime.v1.RuntimeService/RunPodSandbox";
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// A whole RunPodSandbox call of pod `default/web`, whose client span is number `span` of [`spans`].
-fn run_pod_sandbox(span: u64) -> Call {
+pub(crate) fn run_pod_sandbox(span: u64) -> Call {
     let started_ns = 1_700_000_000 * SECOND_NS;
     Call {
         connection: 77,
@@ -59,7 +59,7 @@ fn run_pod_sandbox(span: u64) -> Call {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_and_its_span_become_one() {
     let upstream = Upstream::start().await;
-    let agent = agent(&upstream.export("")).await;
+    let agent = agent(&format!("{}\ncorrelate: {{phase_spans: false}}", upstream.export(""))).await;
     let call = run_pod_sandbox(5);
     let running = Call { status: None, ended_ns: call.started_ns, response_id: None, ..call.clone() };
     for event in [CallEvent::Started(Box::new(running)), CallEvent::Finished(Box::new(call))] {

@@ -3,6 +3,7 @@
 mod admin;
 mod export;
 mod join;
+mod own_spans;
 mod process;
 mod receive;
 mod support;

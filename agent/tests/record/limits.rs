@@ -5,7 +5,7 @@ use spanlet::config;
 use spanlet::record::Recorder;
 use spanlet_otlp::SpanKind;
 
-use crate::evidence::{at, call, container, pod, span, sync, tell};
+use crate::evidence::{at, call, container, exec, pod, span, sync, tell};
 
 const MAX_BYTES: usize = 256 << 10;
 
@@ -100,6 +100,29 @@ fn spans_that_no_timeline_shows_are_let_go() {
     assert_eq!(stats.dropped_evidence, 0, "{stats:?}");
     assert!(stats.bytes < 1 << 20, "{stats:?}");
     assert_eq!(recorder.pod("default", "web", at(40_000_000)).unwrap().summary.state, PodState::Terminating);
+}
+
+#[test]
+fn processes_of_exec_probes_take_no_room_and_those_of_the_end_are_kept() {
+    let mut recorder = Recorder::new(&config::Record::default());
+    let web = &pod("web");
+    tell(&mut recorder, &call(web, "RunPodSandbox", 0, 100).finished());
+    for piece in container(web, "c1", "app", 200) {
+        tell(&mut recorder, &piece);
+    }
+    let before = recorder.stats().bytes;
+    for number in 1..5_000_u64 {
+        let begin = 100_000 * number;
+        tell(&mut recorder, &exec(web, &["runc", "exec", "c1"], (10, 1), begin, None));
+        tell(&mut recorder, &exec(web, &["runc", "exec", "c1"], (10, 1), begin, Some(begin + 50)));
+    }
+    assert_eq!(recorder.stats().bytes, before);
+    let end = 600_000_000;
+    tell(&mut recorder, &call(web, "StopContainer", end, end + 90).container("c1", "app").started());
+    tell(&mut recorder, &exec(web, &["runc", "kill", "c1"], (11, 1), end + 20, Some(end + 50)));
+    tell(&mut recorder, &call(web, "StopContainer", end, end + 90).container("c1", "app").finished());
+    let timeline = recorder.pod("default", "web", at(end + 100)).unwrap();
+    assert_eq!(timeline.entries.last().unwrap().name, "exec runc kill");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where a start begins and ends, and how it stands.
 
+use serde_json::json;
 use spanlet::api::PodState;
 use spanlet::call::SocketKind;
 use spanlet_otlp::SpanKind;
@@ -192,6 +193,51 @@ fn execs_hang_below_the_call_that_caused_them_and_no_longer_than_it() {
         ]
     );
     assert_eq!(timeline.entries[2].attributes["outlives_call"], true);
+    let create = &timeline.entries[3].attributes;
+    assert_eq!(create["argv"], json!(["/usr/bin/runc", "create", "s"]));
+    assert_eq!((&create["exit_code"], create.get("error"), create.get("cni")), (&json!(0), None, None));
+}
+
+#[test]
+fn what_runs_side_by_side_keeps_its_own_children() {
+    let web = &pod("web");
+    let evidence = [
+        sandbox(),
+        exec(web, &["bridge"], (10, 1), 20, Some(60)),
+        exec(web, &["loopback"], (11, 1), 25, Some(50)),
+        exec(web, &["host-local"], (12, 10), 30, Some(40)),
+        exec(web, &["iptables"], (13, 11), 35, Some(40)),
+    ];
+    let drawn = drawn(&timeline(&evidence, web, 10_000).unwrap());
+    let expected = [
+        "  exec bridge exec 20-60",
+        "    exec host-local exec 30-40",
+        "  exec loopback exec 25-50",
+        "    exec iptables exec 35-40",
+    ];
+    assert_eq!(drawn[1..5], expected);
+}
+
+#[test]
+fn a_process_that_fails_tells_how() {
+    let web = &pod("web");
+    let ended = |mut seen: Evidence, status: i32, cni: &[&str]| {
+        let Evidence::Exec(exec) = &mut seen else { panic!("made as an exec") };
+        exec.exit_status = Some(status);
+        exec.cni = cni.iter().map(|variable| (*variable).to_owned()).collect();
+        seen
+    };
+    let evidence = [
+        sandbox(),
+        ended(exec(web, &["/opt/cni/bin/x"], (10, 1), 20, Some(40)), 0x0200, &["CNI_COMMAND=ADD", "CNI_IFNAME=eth0"]),
+        ended(exec(web, &["runc", "create"], (11, 1), 50, Some(60)), 9, &[]),
+    ];
+    let timeline = timeline(&evidence, web, 10_000).unwrap();
+    let [plugin, create] = [&timeline.entries[1], &timeline.entries[2]];
+    assert_eq!((plugin.name.as_str(), &plugin.attributes["exit_code"]), ("cni x ADD", &json!(2)));
+    assert_eq!(plugin.attributes["cni"], json!(["CNI_COMMAND=ADD", "CNI_IFNAME=eth0"]));
+    assert_eq!((&create.attributes["signal"], create.attributes.get("exit_code")), (&json!(9), None));
+    assert_eq!([plugin, create].map(|entry| entry.attributes["error"].clone()), [json!(true), json!(true)]);
 }
 
 #[test]

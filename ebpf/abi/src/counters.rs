@@ -14,6 +14,8 @@ pub struct Counters {
     pub old_connections: u64,
     /// A kernel variable that the agent asked for, in the lower half; the upper half is 0 until it was read.
     pub variable: u64,
+    /// 1 from when the agent was woken until it looks into the ring.
+    pub woken: u64,
 }
 
 /// A kernel program, as its cost is told. Programs of different modes that do the same work share a number.
@@ -90,4 +92,4 @@ impl Program {
 }
 
 const _: () = assert!(size_of::<Runs>() == 64);
-const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 2));
+const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 3));

@@ -28,9 +28,12 @@ pub enum Kind {
     LostTrack = 9,
     /// An end was closed.
     Closed = 10,
-    /// A process of the runtime was executed; payload: argv, then `CNI_*` variables.
+    /// A process of the runtime was executed; payload: its arguments, then its `CNI_*` variables, each with its final zero.
+    ///
+    /// `connection`: its id in the initial pid namespace, `stream`: in the agent's, that of the nearest process above it that
+    /// was told of; `length`: bytes of its arguments, `field`: how many of them are in the payload.
     Exec = 11,
-    /// Such a process ended; `note` is its wait status.
+    /// Such a process ended; `connection` as above, `note`: its wait status, `offset`: nanoseconds on a processor.
     Exit = 12,
 }
 
@@ -98,6 +101,19 @@ pub mod read {
     pub const ALIGNED: u32 = 1;
 }
 
+/// Bits of [`Head::note`] on `Exec`.
+pub mod exec {
+    /// Not all of the environment was looked through, or more `CNI_*` variables than are copied.
+    pub const ENVIRONMENT_CUT: u32 = 1;
+}
+
+/// Bits of [`Head::flags`] on `Exit`.
+pub mod exit {
+    /// It did not end: it executed a program in other namespaces than the runtime's, and is not followed there. There is neither
+    /// wait status nor time.
+    pub const LEFT: u8 = 1;
+}
+
 /// The head of every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -108,9 +124,9 @@ pub struct Head {
     pub end: u8,
     /// Flags of the HTTP/2 frame.
     pub flags: u8,
-    /// Counts the records of this end, lost ones too: a step of more than one is a gap.
+    /// Counts the records of this end, lost ones too: a step of more than one is a gap. `Exec`, `Exit`: 0.
     pub sequence: u32,
-    /// Inode of the client's socket.
+    /// Inode of the client's socket. `Exec`, `Exit`: see there.
     pub connection: u64,
     /// CLOCK_MONOTONIC, nanoseconds: the entry of the write that held the last byte told of, or the moment of the read.
     pub time_ns: u64,
@@ -128,7 +144,7 @@ pub struct Head {
     pub captured: u32,
     /// By kind; see there.
     pub note: u32,
-    /// `Field`: the protobuf field number. `Opened`: the socket's kind.
+    /// `Field`: the protobuf field number. `Opened`: the socket's kind. `Exec`: see there.
     pub field: u32,
 }
 

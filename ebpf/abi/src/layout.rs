@@ -117,6 +117,40 @@ layout! {
     regs_function_argument_3,
     /// `pt_regs` offset of the system call's number
     regs_number,
+    /// `task_struct.tgid`
+    task_tgid,
+    /// `task_struct.start_boottime`
+    task_start_boottime,
+    /// `task_struct.nsproxy`
+    task_nsproxy,
+    /// `task_struct.mm`
+    task_mm,
+    /// `task_struct.signal`
+    task_signal,
+    /// `task_struct.exit_code`
+    task_exit_code,
+    /// `task_struct.se.sum_exec_runtime`
+    task_run_time,
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt,
+    /// `mnt_namespace.ns.inum`
+    mnt_namespace_inum,
+    /// `mm_struct.arg_start`
+    mm_arg_start,
+    /// `mm_struct.arg_end`
+    mm_arg_end,
+    /// `mm_struct.env_start`
+    mm_env_start,
+    /// `mm_struct.env_end`
+    mm_env_end,
+    /// `signal_struct.live.counter`
+    signal_live,
+    /// `signal_struct.flags`
+    signal_flags,
+    /// `signal_struct.group_exit_code`
+    signal_group_exit_code,
+    /// `signal_struct.sum_sched_runtime`
+    signal_run_time,
 }
 
 /// Who the agent is, so that the programs can tell its node and leave out the agent itself.
@@ -131,6 +165,8 @@ pub struct Agent {
     pub pid_inum: u32,
     /// CPUs that the machine can have: each has a slot in the map of runs.
     pub cpus: u32,
+    /// The agent is woken when the ring holds more bytes than this; it looks by itself every [`crate::limits::LOOK_EVERY_MS`].
+    pub wake_bytes: u32,
 }
 
 /// What to do at a system call, by its number (tracepoint mode).
@@ -157,4 +193,4 @@ pub enum Action {
 pub const SYSTEM_CALLS: usize = 512;
 
 const _: () = assert!(size_of::<Layout>() == 4 * FIELDS);
-const _: () = assert!(size_of::<Agent>() == 16);
+const _: () = assert!(size_of::<Agent>() == 20);

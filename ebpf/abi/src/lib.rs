@@ -9,3 +9,4 @@ pub mod counters;
 pub mod event;
 pub mod layout;
 pub mod limits;
+pub mod task;

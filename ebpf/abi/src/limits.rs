@@ -21,6 +21,13 @@ pub const NESTED_BYTES: usize = 512;
 /// Digits of a sandbox or container id.
 pub const ID_BYTES: usize = 64;
 
+/// How often the agent looks into the ring by itself. Waking it costs the task that wrote a record more than all the rest, so
+/// it is done only when the ring fills up; before spans are joined and questions answered the agent looks anyway.
+pub const LOOK_EVERY_MS: u32 = 100;
+
+/// The part of the ring that may fill before the agent is woken.
+pub const WAKE_PART: u32 = 8;
+
 /// Bytes looked at to find a field and where it starts: two tags, two lengths and a first byte take 11.
 pub const WINDOW_BYTES: usize = 24;
 
@@ -58,3 +65,23 @@ pub const MAX_PATHS: u32 = 256;
 
 /// Nested pid namespaces (`MAX_PID_NS_LEVEL` is 32 in linux/pid_namespace.h; nodes in containers use two or three).
 pub const MAX_PID_LEVELS: u32 = 8;
+
+/// Most bytes copied of a process's arguments: `runc create` with every option and an id takes about 350.
+pub const ARGUMENT_BYTES: usize = 512;
+
+/// Most bytes copied of a CNI plugin's `CNI_*` variables. The longest pod and namespace names bring `CNI_ARGS` to about 510, the
+/// others take about 250.
+pub const CNI_BYTES: usize = 1024;
+
+/// Bytes of the environment that are looked at in one step.
+pub const ENVIRONMENT_PIECE_BYTES: usize = 256;
+
+/// Most bytes behind the head of an `Exec` record: the piece that reaches the limit of `CNI_*` may go beyond it.
+pub const GIVEN_BYTES: usize = ARGUMENT_BYTES + CNI_BYTES + ENVIRONMENT_PIECE_BYTES;
+
+/// Steps in one environment: a runtime started by hand hands on some hundred variables, a few of them longer than a step.
+pub const MAX_ENVIRONMENT_PIECES: u32 = 512;
+
+/// Processes followed at once: the runtime, a shim or monitor for each pod, and what they are just starting. A full node has a
+/// few hundred pods.
+pub const MAX_TASKS: u32 = 8192;

@@ -10,15 +10,15 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use spanlet_abi::event::{CLIENT, Kind, OLD_SERVER, Reason, SERVER, opened, read};
-use spanlet_abi::layout::Action;
 use spanlet_abi::limits::PATH_BYTES;
 
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, MARKS, Mark, OLD, PathKey, Track, agent, layout, load,
+    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, Mark, OLD, PathKey, Track, agent, layout, load,
     store,
 };
+use crate::process;
 use crate::socket;
 use crate::walk::{self, PREFACE_BYTES, SKIPPED};
 
@@ -49,6 +49,9 @@ fn used_by_current_process(endpoint: *mut Endpoint) {
         if load!(endpoint, global_process) != process {
             store!(endpoint, global_process, process);
             store!(endpoint, process, process_in_agent_namespace());
+            if load!(endpoint, end) == SERVER as u32 && load!(endpoint, kind) == CRI {
+                process::serves_cri(load!(endpoint, process));
+            }
         }
     }
 }
@@ -59,6 +62,12 @@ pub fn watched(sk: u64) -> Option<*mut Endpoint> {
     let endpoint = ENDPOINTS.get_ptr_mut(&sk)?;
     // SAFETY: points into the map.
     if unsafe { load!(endpoint, kind) } >= IGNORED { None } else { Some(endpoint) }
+}
+
+/// Whether it is worth the while to find out more of a socket.
+#[inline(always)]
+pub fn may_be_watched(sk: u64) -> bool {
+    watched(sk).is_some() || emit::old_connections().is_some()
 }
 
 /// A thread begins to connect `sk`, to this path if it is one.
@@ -256,13 +265,12 @@ fn open_old(client: u64, server: u64, kind: u32) {
     tell_opened(client, kind, &path, opened::OLD);
 }
 
-/// A thread begins to write: what it is about to write is kept until it is accepted.
+/// A thread begins to write; its mark tells what, until it is accepted.
 #[inline(always)]
-pub fn write_begins(endpoint: *mut Endpoint, mark: &Mark) {
+pub fn write_begins(endpoint: *mut Endpoint) {
     used_by_current_process(endpoint);
     // SAFETY: points into the map.
     unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
-    let _ = MARKS.insert(thread(), mark, 0);
 }
 
 /// The first `bytes` that were not accounted for yet were accepted.
@@ -343,11 +351,4 @@ pub fn closed(sk: u64) {
     };
     emit::tell(endpoint, Kind::Closed, 0, 0, 0);
     let _ = ENDPOINTS.remove(&sk);
-}
-
-/// A mark for a thread that does something else than write.
-#[inline(always)]
-pub fn mark(sk: u64, action: Action, descriptor: u32, address: u64, address_length: u64) {
-    let mark = Mark { sk, action: action as u32, descriptor, address, address_length, ..Mark::default() };
-    let _ = MARKS.insert(thread(), &mark, 0);
 }

@@ -3,12 +3,13 @@
 //! A step of the walk sets out one record in its endpoint ([`set_out`]); [`flush`] writes it. So there is one copy of the code
 //! that writes, for the verifier too.
 
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use spanlet_abi::counters::Counters;
 use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
-use spanlet_abi::limits::{LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
+use spanlet_abi::limits::{GIVEN_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
-use crate::maps::{COUNTERS, EVENTS, Endpoint, load, store};
+use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, agent, load, store};
 
 /// Sets out a record without a payload: the walk's current frame, stream and offset.
 ///
@@ -123,7 +124,56 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
             field: 0,
         });
     }
-    entry.submit(0);
+    entry.submit(wakeup());
+}
+
+/// Whether a record wakes the agent: once, until it has looked.
+#[inline(never)]
+fn wakeup() -> u64 {
+    if EVENTS.query(BPF_RB_AVAIL_DATA as u64) <= agent!(wake_bytes) as u64 {
+        return BPF_RB_NO_WAKEUP as u64;
+    }
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return BPF_RB_NO_WAKEUP as u64 };
+    // SAFETY: a field of a map value. Two CPUs that see 0 at once wake the agent twice, which does no harm.
+    unsafe {
+        if load!(counters, woken) != 0 {
+            return BPF_RB_NO_WAKEUP as u64;
+        }
+        store!(counters, woken, 1);
+    }
+    BPF_RB_FORCE_WAKEUP as u64
+}
+
+/// Writes a record that is a head and nothing else, of no connection.
+#[inline(never)]
+pub fn tell_head(head: &Head) -> bool {
+    seen(head.kind);
+    let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
+        lost(head.kind, Reason::RingFull);
+        return false;
+    };
+    // SAFETY: both point to a head.
+    unsafe { copy_head((&raw mut (*entry.as_mut_ptr()).head).cast(), (&raw const *head).cast()) };
+    entry.submit(wakeup());
+    true
+}
+
+/// Writes the record of an executed process, as long as it is.
+///
+/// # Safety
+/// `given` points into its map.
+#[inline(always)]
+pub unsafe fn tell_given(given: *mut Given) -> bool {
+    seen(Kind::Exec as u16);
+    // SAFETY: the head and at most all of the data behind it, both inside the map's value.
+    let written = unsafe {
+        let bytes = HEAD_BYTES as u64 + at_most(load!(given, have), GIVEN_BYTES as u64);
+        EVENTS.output::<[u8]>(core::slice::from_raw_parts(given.cast::<u8>(), bytes as usize), wakeup())
+    };
+    if written.is_err() {
+        lost(Kind::Exec as u16, Reason::RingFull);
+    }
+    written.is_ok()
 }
 
 /// Most bytes of kernel memory in a record.
@@ -144,9 +194,9 @@ unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
         copy_head((&raw mut (*record).head).cast(), (&raw const (*endpoint).head).cast());
         let data: *mut u8 = (&raw mut (*record).data).cast();
         if N == 0 || payload::<N>(endpoint, data) {
-            entry.submit(0);
+            entry.submit(wakeup());
         } else {
-            entry.discard(0);
+            entry.discard(wakeup());
             lost(kind, Reason::ReadFault);
         }
     }

@@ -5,11 +5,12 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
-use crate::connection::{self, now_ns, thread, watched};
+use crate::connection::{self, watched};
 use crate::cost;
 use crate::iterator;
-use crate::kernel::field;
-use crate::maps::{MARKS, Mark, layout, load};
+use crate::kernel::{field, typed};
+use crate::maps::{layout, load};
+use crate::mark;
 use crate::socket;
 
 const MSG_PEEK: u32 = 2;
@@ -17,7 +18,11 @@ const MSG_PEEK: u32 = 2;
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fentry(function = "unix_stream_sendmsg")]
 pub fn fentry_send(context: FEntryContext) -> i32 {
-    cost::of(Program::Send, || send_begins(context.arg::<u64>(0), context.arg::<u64>(1)));
+    cost::of(Program::Send, || {
+        // SAFETY: the verifier knows the type of the function's argument.
+        let sk = unsafe { typed(context.arg::<u64>(0), layout!(socket_sk)) };
+        send_begins(sk, context.arg::<u64>(1));
+    });
     0
 }
 
@@ -40,8 +45,7 @@ pub fn fexit_send_bounded(context: FExitContext) -> i32 {
 #[inline(always)]
 fn send_ends<const LOOP: bool>(context: &FExitContext) {
     let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
-    let thread = thread();
-    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
+    let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (sk, marked) = unsafe { (load!(mark, sk), load!(mark, message)) };
     if marked != message {
@@ -54,14 +58,24 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
         }
         connection::write_ends(endpoint);
     }
-    let _ = MARKS.remove(&thread);
+    // SAFETY: points into the map.
+    unsafe { mark::end(mark) };
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[fentry(function = "unix_stream_read_actor")]
 pub fn fentry_read(context: FEntryContext) -> i32 {
     cost::of(Program::Read, || {
-        read_actor(context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), context.arg::<u64>(3));
+        let state = context.arg::<u64>(3);
+        // SAFETY: the verifier knows the type of the function's argument and of what it points to.
+        let (sk, flags) = unsafe {
+            let socket: u64 = typed(state, layout!(read_state_socket));
+            if socket == 0 {
+                return;
+            }
+            (typed(socket, layout!(socket_sk)), typed(state, layout!(read_state_flags)))
+        };
+        read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags);
     });
     0
 }
@@ -103,22 +117,23 @@ pub fn fentry_release(context: FEntryContext) -> i32 {
 
 /// What kprobe mode shares: a thread begins to send.
 #[inline(always)]
-pub fn send_begins(socket: u64, message: u64) {
-    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
+pub fn send_begins(sk: u64, message: u64) {
     let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
-    let mut mark = Mark { sk, time_ns: now_ns(), action: Action::Write as u32, ..Mark::default() };
-    if iterator::cursor(message, &mut mark) {
-        connection::write_begins(endpoint, &mark);
+    let Some(mark) = mark::begin(sk, Action::Write as u8, 0) else { return };
+    // SAFETY: points into the map.
+    unsafe {
+        if iterator::cursor(message, mark) {
+            connection::write_begins(endpoint);
+        } else {
+            mark::end(mark);
+        }
     }
 }
 
-/// What kprobe mode shares: `chunk` bytes of a buffer go to a reader.
+/// What kprobe mode shares: `chunk` bytes of a buffer go to a reader of `sk`.
 #[inline(always)]
-pub fn read_actor(skb: u64, skip: i32, chunk: i32, state: u64) {
-    let Some(socket) = field::<u64>(state, layout!(read_state_socket)) else { return };
-    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
+pub fn read_actor(sk: u64, skb: u64, skip: i32, chunk: i32, flags: u32) {
     let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
-    let Some(flags) = field::<u32>(state, layout!(read_state_flags)) else { return };
     if flags & MSG_PEEK == 0 && chunk > 0 {
         connection::read_bytes(endpoint, chunk as u64, sk, skb, (skip as u32).wrapping_add(chunk as u32));
     }
@@ -131,5 +146,5 @@ pub fn connect_begins(socket: u64, address: u64, length: u32) {
     let mut path = socket::empty_key();
     let given = socket::given_path(address, length as u64, true, &mut path);
     connection::connect_begins(sk, if given { Some(&path) } else { None });
-    connection::mark(sk, Action::Connect, 0, address, length as u64);
+    mark::begin_connect(sk, 0, address, length as u64);
 }

@@ -3,7 +3,7 @@
 use spanlet_abi::layout::ABSENT;
 
 use crate::kernel::field;
-use crate::maps::{Mark, layout};
+use crate::maps::{Mark, layout, store};
 
 /// Bytes that the iterator still holds.
 #[inline(always)]
@@ -12,28 +12,46 @@ pub fn count(message: u64) -> Option<u64> {
 }
 
 /// Sets the mark's cursor on the iterator's first byte; false for buffers that are not the caller's memory.
+///
+/// # Safety
+/// `mark` points into its map.
 #[inline(always)]
-pub fn cursor(message: u64, mark: &mut Mark) -> bool {
+pub unsafe fn cursor(message: u64, mark: *mut Mark) -> bool {
     let iterator = message.wrapping_add(layout!(msg_iter) as u64);
     let (Some(offset), Some(count)) =
         (field::<u64>(iterator, layout!(iter_offset)), field::<u64>(iterator, layout!(iter_count)))
     else {
         return false;
     };
-    mark.message = message;
-    mark.count = count;
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(mark, message, message);
+        store!(mark, count, count);
+    }
     let Some(kind) = kind(iterator) else { return false };
     if layout!(iter_is_ubuf) != ABSENT && kind == layout!(iter_is_ubuf) {
         let Some(base) = field::<u64>(iterator, layout!(iter_ubuf)) else { return false };
-        mark.buffer = base;
-        mark.at = offset;
-        mark.end = offset.wrapping_add(count);
+        // SAFETY: the caller's promise.
+        unsafe { place(mark, base, offset, offset.wrapping_add(count)) };
         return true;
     }
     if kind != layout!(iter_is_iovec) {
         return false;
     }
-    vectors(iterator, offset, mark)
+    // SAFETY: the caller's promise.
+    unsafe { vectors(iterator, offset, mark) }
+}
+
+/// # Safety
+/// `mark` points into its map.
+#[inline(always)]
+unsafe fn place(mark: *mut Mark, buffer: u64, at: u64, end: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(mark, buffer, buffer);
+        store!(mark, at, at);
+        store!(mark, end, end);
+    }
 }
 
 #[inline(always)]
@@ -45,19 +63,22 @@ fn kind(iterator: u64) -> Option<u32> {
     Some(field::<u8>(iterator, layout!(iter_type))? as u32)
 }
 
+/// # Safety
+/// `mark` points into its map.
 #[inline(always)]
-fn vectors(iterator: u64, offset: u64, mark: &mut Mark) -> bool {
+unsafe fn vectors(iterator: u64, offset: u64, mark: *mut Mark) -> bool {
     let (Some(segments), Some(left)) =
         (field::<u64>(iterator, layout!(iter_iov)), field::<u64>(iterator, layout!(iter_segments)))
     else {
         return false;
     };
     let Some([base, length]) = crate::kernel::read::<[u64; 2]>(segments) else { return false };
-    mark.buffer = base;
-    mark.at = offset;
-    mark.end = length;
-    mark.segments = segments.wrapping_add(16);
-    mark.segments_left = (left as u32).saturating_sub(1);
-    mark.segments_in_kernel = 1;
+    // SAFETY: the caller's promise.
+    unsafe {
+        place(mark, base, offset, length);
+        store!(mark, segments, segments.wrapping_add(16));
+        store!(mark, segments_left, (left as u32).saturating_sub(1));
+        store!(mark, segments_in_kernel, 1);
+    }
     true
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::bpf_get_current_task;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str};
 use spanlet_abi::limits::MAX_PID_LEVELS;
 
 use crate::maps::{agent, layout};
@@ -29,6 +29,17 @@ pub fn field<T: Copy>(structure: u64, offset: u32) -> Option<T> {
     read(structure.wrapping_add(offset as u64))
 }
 
+/// A field of a structure whose type the verifier knows: a load instead of a helper's call. The kernel turns a bad address into
+/// zero.
+///
+/// # Safety
+/// `structure` is a pointer that the verifier follows, and the type's BTF gave `offset`.
+#[inline(always)]
+pub unsafe fn typed<T: Copy>(structure: u64, offset: u32) -> T {
+    // SAFETY: the caller's promise; volatile, because the structure is the kernel's and changes.
+    unsafe { core::ptr::read_volatile(structure.wrapping_add(offset as u64) as *const T) }
+}
+
 /// Copies kernel memory.
 ///
 /// # Safety
@@ -47,6 +58,22 @@ pub unsafe fn copy(to: *mut u8, length: u32, from: u64) -> bool {
 pub unsafe fn copy_user(to: *mut u8, length: u32, from: u64) -> bool {
     // SAFETY: the caller's promise.
     unsafe { bpf_probe_read_user(to.cast(), length, from as *const c_void) == 0 }
+}
+
+/// Copies a string of the current process, cut to `room`, with a final zero: how many bytes that is.
+///
+/// # Safety
+/// `to` has `room` bytes, and the verifier can see it.
+#[inline(always)]
+pub unsafe fn copy_user_string(to: *mut u8, room: u32, from: u64) -> Option<u64> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { bpf_probe_read_user_str(to.cast(), room, from as *const c_void) };
+    // Before 6.2 an empty string counts without its zero, all others with it.
+    match bytes {
+        0 => Some(1),
+        1.. => Some(bytes as u64),
+        _ => None,
+    }
 }
 
 /// A value in user memory of the current process.
@@ -76,12 +103,17 @@ pub fn at_most(value: u64, most: u64) -> u64 {
     if value > most { most } else { value }
 }
 
+/// The address of the current thread's `struct task_struct`.
+#[inline(always)]
+pub fn current_task() -> u64 {
+    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
+    unsafe { bpf_get_current_task() }
+}
+
 /// The current process's id in the agent's pid namespace, 0 if it has none there.
 #[inline(never)]
 pub fn process_in_agent_namespace() -> u32 {
-    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
-    let task = unsafe { bpf_get_current_task() };
-    let Some(leader) = field::<u64>(task, layout!(task_group_leader)) else { return 0 };
+    let Some(leader) = field::<u64>(current_task(), layout!(task_group_leader)) else { return 0 };
     let Some(pid) = field::<u64>(leader, layout!(task_thread_pid)) else { return 0 };
     let Some(level) = field::<u32>(pid, layout!(pid_level)) else { return 0 };
     let numbers = pid.wrapping_add(layout!(pid_numbers) as u64);

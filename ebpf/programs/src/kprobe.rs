@@ -9,12 +9,13 @@ use aya_ebpf::programs::ProbeContext;
 use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
-use crate::connection::{self, thread, watched};
+use crate::connection::{self, watched};
 use crate::cost;
 use crate::fentry;
 use crate::iterator;
 use crate::kernel::field;
-use crate::maps::{MARKS, Mark, layout, load, store};
+use crate::maps::{Mark, layout, load, store};
+use crate::mark;
 use crate::socket;
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
@@ -23,7 +24,8 @@ pub fn kprobe_send(context: ProbeContext) -> u32 {
     cost::of(Program::Send, || {
         let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
-        fentry::send_begins(socket, message);
+        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
+        fentry::send_begins(sk, message);
     });
     0
 }
@@ -46,7 +48,7 @@ pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn readable<const LOOP: bool>(context: &ProbeContext) {
-    let Some(mark) = MARKS.get_ptr_mut(&thread()) else { return };
+    let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (sk, action) = unsafe { (load!(mark, sk), load!(mark, action)) };
     if action == Action::Connect as u32 {
@@ -65,10 +67,16 @@ fn readable<const LOOP: bool>(context: &ProbeContext) {
 pub fn kprobe_read(context: ProbeContext) -> u32 {
     cost::of(Program::Read, || {
         let Some(state) = argument(&context, layout!(regs_function_argument_3)) else { return };
+        let Some(socket) = field(state, layout!(read_state_socket)) else { return };
+        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
+        if !connection::may_be_watched(sk) {
+            return;
+        }
+        let Some(flags) = field(state, layout!(read_state_flags)) else { return };
         let Some(skb) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(skip) = argument(&context, layout!(regs_argument_1)) else { return };
         let Some(chunk) = argument(&context, layout!(regs_argument_2)) else { return };
-        fentry::read_actor(skb, skip as i32, chunk as i32, state);
+        fentry::read_actor(sk, skb, skip as i32, chunk as i32, flags);
     });
     0
 }
@@ -108,7 +116,8 @@ fn connected(sk: u64, mark: *mut Mark) {
     let mut path = socket::empty_key();
     let given = socket::given_path(address, length, true, &mut path);
     connection::connect_succeeds(sk, &mut path, given);
-    let _ = MARKS.remove(&thread());
+    // SAFETY: points into the map.
+    unsafe { mark::end(mark) };
 }
 
 /// A mark that a refused send left over is recognised: it would claim more than its iterator held.
@@ -127,6 +136,7 @@ fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
         connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
         if left == 0 {
             connection::write_ends(endpoint);
+            mark::end(mark);
         }
     }
 }

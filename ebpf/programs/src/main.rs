@@ -5,6 +5,8 @@
 //! tracepoint.rs  sys_enter, sys_exit    ─┐
 //! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► emit.rs ─► ring buffer
 //! kprobe.rs      unix_stream_* (kprobe) ─┘     (which sockets)  (frames)   (fields)
+//!
+//! every mode     process.rs: fork, exec, exit ─► given.rs (arguments, CNI_*) ─────────────────────────► emit.rs
 //! ```
 #![no_std]
 #![no_main]
@@ -14,12 +16,15 @@ mod connection;
 mod cost;
 mod emit;
 mod fentry;
+mod given;
 mod iterator;
 mod kernel;
 mod kprobe;
 mod maps;
+mod mark;
 mod message;
 mod plan;
+mod process;
 mod socket;
 mod tracepoint;
 mod turns;

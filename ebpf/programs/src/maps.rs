@@ -2,11 +2,14 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use spanlet_abi::counters::{Counters, Program, Runs};
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::{ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, PATH_BYTES};
+use spanlet_abi::limits::{
+    GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS, PATH_BYTES,
+};
+use spanlet_abi::task::Task;
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h)
 const MMAPABLE: u32 = 1 << 10;
@@ -28,6 +31,8 @@ pub enum Track {
     Unknown = 1,
 }
 
+/// `call::SocketKind::Cri`.
+pub const CRI: u32 = 1;
 /// Kinds of an endpoint beyond those of `call::SocketKind`.
 pub const IGNORED: u32 = 0xffff;
 pub const CONNECTING: u32 = 1 << 16;
@@ -92,11 +97,11 @@ pub struct Endpoint {
 
 /// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Mark {
     pub sk: u64,
     pub time_ns: u64,
-    /// An `layout::Action`.
+    /// A `layout::Action`; none while the thread is at rest.
     pub action: u32,
     pub descriptor: u32,
     /// Connect: the caller's `struct sockaddr` and its length.
@@ -148,7 +153,8 @@ pub struct Message {
     /// Bytes of the first part of a field: from the window, and from the stream.
     pub from_window: u32,
     pub from_stream: u32,
-    pub zero: u32,
+    /// Bytes at the window's start that were taken.
+    pub behind: u32,
     /// Where and when the first message ended.
     pub end_offset: u64,
     pub end_ns: u64,
@@ -165,6 +171,24 @@ pub struct StreamKey {
     pub zero: u32,
 }
 
+/// The record of an executed process while it is put together, and how far its environment was looked through.
+///
+/// Behind what the record holds stands what was looked at last; it is never written to the ring.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Given {
+    pub head: Head,
+    pub data: [u8; GIVEN_BYTES],
+    /// Bytes of `data` that are the record's.
+    pub have: u64,
+    /// User memory: the rest of the environment.
+    pub at: u64,
+    pub end: u64,
+    /// 1 if the cursor stands inside a variable; 1 if that variable is copied.
+    pub inside: u32,
+    pub taking: u32,
+}
+
 /// A path as the trie of watched paths takes it.
 pub type PathKey = Key<[u8; PATH_BYTES]>;
 
@@ -178,7 +202,7 @@ pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MM
 /// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
 #[map]
 pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
-/// Keyed by thread: a thread is in one system call at a time. The oldest go: a call that never queued anything leaves its mark.
+/// Keyed by thread: a thread is in one system call at a time. The oldest go: a thread that has ended leaves its mark.
 #[map]
 pub static MARKS: LruHashMap<u64, Mark> = LruHashMap::with_max_entries(MAX_MARKS, 0);
 /// The oldest go: a connection that ends in mid-stream leaves its streams.
@@ -193,11 +217,17 @@ pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PROCESSE
 /// Inodes of sockets that were connected before the attach → `call::SocketKind`, with `event::OLD_SERVER` for the accepted end.
 #[map]
 pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+/// The runtime's processes, by their id in the initial pid namespace. Full, a process is not followed, which counts as a lost exec.
+#[map]
+pub static TASKS: HashMap<u32, Task> = HashMap::with_max_entries(MAX_TASKS, 0);
+/// Only one program uses it, and a program does not run twice at once on one processor: nobody else writes while it does.
+#[map]
+pub static GIVEN: PerCpuArray<Given> = PerCpuArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;
 #[unsafe(no_mangle)]
-pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0 };
+pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0, wake_bytes: 0 };
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 
@@ -254,6 +284,26 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     head: NO_HEAD,
 };
 
+pub static EMPTY_MARK: Mark = Mark {
+    sk: 0,
+    time_ns: 0,
+    action: 0,
+    descriptor: 0,
+    address: 0,
+    address_length: 0,
+    buffer: 0,
+    at: 0,
+    end: 0,
+    segments: 0,
+    segments_left: 0,
+    segments_in_kernel: 0,
+    remaining: 0,
+    part: 0,
+    message: 0,
+    count: 0,
+    accepted: 0,
+};
+
 pub static EMPTY_MESSAGE: Message = Message {
     stage: 0,
     have: 0,
@@ -268,7 +318,7 @@ pub static EMPTY_MESSAGE: Message = Message {
     value: 0,
     from_window: 0,
     from_stream: 0,
-    zero: 0,
+    behind: 0,
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],

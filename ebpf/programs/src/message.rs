@@ -26,6 +26,7 @@ const ID_HEAD_BYTES: u32 = 2;
 pub const FIELD_1: u8 = 0x0a;
 
 pub const KIND_CRI: u32 = 1;
+pub const KIND_CSI: u32 = 2;
 pub const KIND_DRA: u32 = 3;
 
 mod stage {
@@ -151,6 +152,7 @@ unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message
 unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
     // SAFETY: all point into their maps.
     unsafe {
+        shift(message);
         let server = load!(endpoint, end) != CLIENT as u32;
         let whole = load!(message, have).saturating_add(load!(message, left));
         let window = if server { ID_HEAD_BYTES } else { WINDOW_BYTES as u32 };
@@ -185,7 +187,7 @@ unsafe fn begin_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Me
             let told = load!(message, from_window) + load!(message, from_stream);
             store!(message, copy, load!(message, copy).saturating_sub(told));
         }
-        shift(message);
+        drop_taken(message);
         next_stage(endpoint, message);
     }
 }
@@ -378,17 +380,29 @@ unsafe fn take_of_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mu
     }
 }
 
-/// Drops the window's bytes before `at`.
+/// Drops the window's bytes before `at`. They stay where they are until the next field is looked at: the record that is set
+/// out has yet to be written from them.
+#[inline(always)]
+unsafe fn drop_taken(message: *mut Message) {
+    // SAFETY: points into the map.
+    unsafe {
+        let (have, bytes) = (load!(message, have), load!(message, at));
+        let kept = have.saturating_sub(bytes);
+        store!(message, have, kept);
+        store!(message, behind, if kept != 0 { bytes } else { 0 });
+    }
+}
+
+/// Moves what is left in the window to its start.
 #[inline(never)]
 unsafe fn shift(message: *mut Message) {
     // SAFETY: both arrays have room for the window behind any start inside it.
     unsafe {
-        let (have, bytes) = (load!(message, have), load!(message, at));
-        if bytes >= have {
-            store!(message, have, 0);
+        let bytes = load!(message, behind);
+        if bytes == 0 {
             return;
         }
-        store!(message, have, have - bytes);
+        store!(message, behind, 0);
         let from = (&raw const (*message).window) as u64 + at_most(bytes as u64, WINDOW_BYTES as u64);
         copy((&raw mut (*message).shifted).cast(), WINDOW_BYTES as u32, from);
         copy((&raw mut (*message).window).cast(), WINDOW_BYTES as u32, (&raw const (*message).shifted) as u64);

@@ -1,10 +1,11 @@
 //! What a `struct sock` says: its path, its peer, its inode, its network namespace; and which paths are watched.
 
-use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use spanlet_abi::limits::PATH_BYTES;
 
-use crate::kernel::{at_most, copy, copy_user, field, read_user};
+use crate::kernel::{at_most, copy, copy_user, current_task, field, read, read_user, typed};
 use crate::maps::{PATHS, PathKey, agent, layout};
+use crate::message::{KIND_CSI, KIND_DRA};
 
 const AF_UNIX: u16 = 1;
 /// File type bits of `inode.i_mode` (linux/stat.h).
@@ -31,17 +32,54 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
     Some(sk)
 }
 
+/// What would be the `struct socket` and `struct sock` behind a file descriptor if it is a socket: the short way for the many
+/// that are not in the map of endpoints. What is found there is to be checked by [`belongs_to`].
+#[inline(always)]
+pub fn guess_of_descriptor<const TYPED: bool>(descriptor: u32) -> Option<(u64, u64)> {
+    let file = if TYPED { file_of_typed(descriptor)? } else { file_of(descriptor)? };
+    let socket = field::<u64>(file, layout!(file_private_data))?;
+    Some((socket, field::<u64>(socket, layout!(socket_sk))?))
+}
+
+/// Whether a `struct sock` knows this `struct socket` as its own.
+#[inline(always)]
+pub fn belongs_to(sk: u64, socket: u64) -> bool {
+    let Some(own) = field::<u64>(sk, layout!(sock_socket)) else { return false };
+    own == socket
+}
+
+/// For kernels that let programs follow pointers from the current task (5.11 and newer).
+#[inline(always)]
+fn file_of_typed(descriptor: u32) -> Option<u64> {
+    // SAFETY: the helper has no arguments and returns a pointer whose type the verifier knows, as it does of what it points to.
+    let slots: u64 = unsafe {
+        let task = bpf_get_current_task_btf() as u64;
+        let files: u64 = typed(task, layout!(task_files));
+        if files == 0 {
+            return None;
+        }
+        let table: u64 = typed(files, layout!(files_fdt));
+        if table == 0 || descriptor >= typed::<u32>(table, layout!(fdtable_max_fds)) {
+            return None;
+        }
+        typed(table, layout!(fdtable_fd))
+    };
+    in_slot(slots, descriptor)
+}
+
 #[inline(always)]
 fn file_of(descriptor: u32) -> Option<u64> {
-    // SAFETY: the helper has no arguments; the pointer is only used as an address for reads that may fail.
-    let task = unsafe { bpf_get_current_task() };
-    let files = field::<u64>(task, layout!(task_files))?;
+    let files = field::<u64>(current_task(), layout!(task_files))?;
     let table = field::<u64>(files, layout!(files_fdt))?;
     if descriptor >= field::<u32>(table, layout!(fdtable_max_fds))? {
         return None;
     }
-    let slots = field::<u64>(table, layout!(fdtable_fd))?;
-    let file = crate::kernel::read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
+    in_slot(field::<u64>(table, layout!(fdtable_fd))?, descriptor)
+}
+
+#[inline(always)]
+fn in_slot(slots: u64, descriptor: u32) -> Option<u64> {
+    let file = read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
     if file == 0 { None } else { Some(file) }
 }
 
@@ -123,5 +161,25 @@ pub fn watched_kind(key: &PathKey) -> Option<u32> {
     if key.data[0] == 0 {
         return None;
     }
-    PATHS.get(key).copied()
+    let kind = PATHS.get(key).copied()?;
+    Some(if kind == KIND_CSI && is_dra(key) { KIND_DRA } else { kind })
+}
+
+/// Whether a plugin's socket is one of DRA: `dra.sock`, or `dra-<uid>.sock` while one instance takes over from another
+/// (dynamic-resource-allocation `kubeletplugin/draplugin.go`). Others under kubelet's folder of plugins speak CSI.
+#[inline(never)]
+fn is_dra(key: &PathKey) -> bool {
+    const NAME: &[u8; 4] = b"/dra";
+    let path = (&raw const key.data).cast::<u8>();
+    let mut last = false;
+    let mut i = 0;
+    while i < PATH_BYTES - NAME.len() {
+        // SAFETY: the last byte read is inside the path.
+        let at = |ahead: usize| unsafe { path.add(i + ahead).read_volatile() };
+        if at(0) == NAME[0] {
+            last = at(1) == NAME[1] && at(2) == NAME[2] && at(3) == NAME[3];
+        }
+        i += 1;
+    }
+    last
 }

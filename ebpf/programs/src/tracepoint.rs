@@ -9,28 +9,33 @@ use spanlet_abi::counters::Program;
 use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
-use crate::connection::{self, global_process, now_ns, thread, watched};
+use crate::connection::{self, global_process, watched};
 use crate::cost;
 use crate::emit;
-use crate::kernel::{field, opaque, read_user};
-use crate::maps::{ACTIONS, MARKS, Mark, PROCESSES, layout, load};
+use crate::kernel::{opaque, read_user, typed};
+use crate::maps::{ACTIONS, Endpoint, Mark, PROCESSES, layout, load, store};
+use crate::mark;
 use crate::socket;
 use crate::walk;
 
 const MSG_PEEK: u64 = 2;
-/// Offsets in `struct user_msghdr` (linux/socket.h): the same on every 64-bit architecture.
+/// Offset in `struct user_msghdr` of the vectors' address, behind which their number stands (linux/socket.h): the same on every
+/// 64-bit architecture.
 const MSGHDR_VECTORS: u64 = 16;
-const MSGHDR_COUNT: u64 = 24;
 
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysEnter, || {
-        let action = action_of(context.arg::<u64>(1));
-        if action != Action::None as u8 {
-            enter(context.arg::<u64>(0), action);
-        }
-    });
+    cost::of(Program::SysEnter, || enters::<true>(&context));
+    0
+}
+
+/// The same for kernels that do not let programs follow pointers from the current task.
+///
+/// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter_untyped(context: BtfTracePointContext) -> i32 {
+    cost::of(Program::SysEnter, || enters::<false>(&context));
     0
 }
 
@@ -51,9 +56,17 @@ pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
+fn enters<const TYPED: bool>(context: &BtfTracePointContext) {
+    let action = action_of(context.arg::<u64>(1));
+    if action != Action::None as u8 {
+        enter::<TYPED>(context.arg::<u64>(0), action);
+    }
+}
+
+#[inline(always)]
 fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
-    let regs = context.arg::<u64>(0);
-    let Some(number) = field::<u32>(regs, layout!(regs_number)) else { return };
+    // SAFETY: the verifier knows the type of the tracepoint's argument.
+    let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
     let action = action_of(number as u64);
     if action != Action::None as u8 {
         exit::<LOOP>(context.arg::<i64>(1));
@@ -71,57 +84,87 @@ fn action_of(number: u64) -> u8 {
 }
 
 #[inline(always)]
-fn enter(regs: u64, action: u8) {
+fn enter<const TYPED: bool>(regs: u64, action: u8) {
     if action == Action::Connect as u8 {
         connect_enters(regs);
         return;
     }
     if action == Action::Accept as u8 {
-        connection::mark(0, Action::Accept, 0, 0, 0);
+        let _ = mark::begin(0, action, 0);
         return;
     }
     // SAFETY: the value is only tested for presence.
     if unsafe { PROCESSES.get(&global_process()) }.is_none() {
         return;
     }
-    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
-    let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
-    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
+    let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) else { return };
     if action == Action::Close as u8 {
         connection::closed(sk);
         return;
     }
-    let mut mark =
-        Mark { sk, time_ns: now_ns(), action: action as u32, descriptor: descriptor as u32, ..Mark::default() };
-    if action >= Action::Write as u8 && action <= Action::SendMessage as u8 {
-        if !buffers(regs, action, &mut mark) {
-            return;
+    let is_write = action >= Action::Write as u8 && action <= Action::SendMessage as u8;
+    if !is_write && peeks(regs, action) {
+        return;
+    }
+    let Some(mark) = mark::begin(sk, action, descriptor) else { return };
+    if !is_write {
+        return;
+    }
+    // SAFETY: points into the map.
+    unsafe {
+        if buffers(regs, action, mark) {
+            connection::write_begins(endpoint);
+        } else {
+            mark::end(mark);
         }
-        connection::write_begins(endpoint, &mark);
-    } else if !peeks(regs, action) {
-        let _ = MARKS.insert(thread(), &mark, 0);
     }
 }
 
-/// Where the bytes of a write are.
+/// The watched socket behind a descriptor. Most are not watched, so that is found out first, in fewer steps.
 #[inline(always)]
-fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
-    let Some(argument_1) = field::<u64>(regs, layout!(regs_argument_1)) else { return false };
-    let Some(argument_2) = field::<u64>(regs, layout!(regs_argument_2)) else { return false };
+fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint)> {
+    let (socket, guess) = socket::guess_of_descriptor::<TYPED>(descriptor)?;
+    if let Some(endpoint) = watched(guess) {
+        return if socket::belongs_to(guess, socket) { Some((guess, endpoint)) } else { None };
+    }
+    emit::old_connections()?;
+    let sk = socket::of_descriptor(descriptor)?;
+    Some((sk, connection::find_old(sk)?))
+}
+
+/// An argument of the system call.
+#[inline(always)]
+fn argument(regs: u64, register: u32) -> u64 {
+    // SAFETY: the verifier knows the type of the tracepoint's argument.
+    unsafe { typed(regs, register) }
+}
+
+/// Where the bytes of a write are.
+///
+/// # Safety
+/// `mark` points into its map.
+#[inline(always)]
+unsafe fn buffers(regs: u64, action: u8, mark: *mut Mark) -> bool {
+    let (argument_1, argument_2) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     if action == Action::Write as u8 {
-        mark.buffer = argument_1;
-        mark.end = argument_2;
+        // SAFETY: the caller's promise.
+        unsafe {
+            store!(mark, buffer, argument_1);
+            store!(mark, end, argument_2);
+        }
         return true;
     }
-    if action == Action::WriteVector as u8 {
-        mark.segments = argument_1;
-        mark.segments_left = argument_2 as u32;
-        return true;
+    let (mut vectors, mut count) = (argument_1, argument_2);
+    if action != Action::WriteVector as u8 {
+        let Some(of_message) = read_user::<[u64; 2]>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
+        [vectors, count] = of_message;
     }
-    let Some(vectors) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
-    let Some(count) = read_user::<u64>(argument_1.wrapping_add(MSGHDR_COUNT)) else { return false };
-    mark.segments = vectors;
-    mark.segments_left = count as u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(mark, segments, vectors);
+        store!(mark, segments_left, count as u32);
+    }
     true
 }
 
@@ -129,33 +172,31 @@ fn buffers(regs: u64, action: u8, mark: &mut Mark) -> bool {
 #[inline(always)]
 fn peeks(regs: u64, action: u8) -> bool {
     let flags = if action == Action::ReceiveFrom as u8 {
-        field::<u64>(regs, layout!(regs_argument_3))
+        argument(regs, layout!(regs_argument_3))
     } else if action == Action::ReceiveMessage as u8 {
-        field::<u64>(regs, layout!(regs_argument_2))
+        argument(regs, layout!(regs_argument_2))
     } else {
-        None
+        0
     };
-    flags.unwrap_or(0) & MSG_PEEK != 0
+    flags & MSG_PEEK != 0
 }
 
 #[inline(always)]
 fn connect_enters(regs: u64) {
-    let Some(descriptor) = field::<u64>(regs, layout!(regs_argument_0)) else { return };
-    let Some(address) = field::<u64>(regs, layout!(regs_argument_1)) else { return };
-    let Some(length) = field::<u64>(regs, layout!(regs_argument_2)) else { return };
+    let descriptor = argument(regs, layout!(regs_argument_0));
+    let (address, length) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     let mut path = socket::empty_key();
     if !socket::given_path(address, length, false, &mut path) {
         return;
     }
     let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
     connection::connect_begins(sk, Some(&path));
-    connection::mark(sk, Action::Connect, descriptor as u32, address, length);
+    mark::begin_connect(sk, descriptor as u32, address, length);
 }
 
 #[inline(always)]
 fn exit<const LOOP: bool>(result: i64) {
-    let thread = thread();
-    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return };
+    let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
     if action == Action::Connect as u32 {
@@ -177,7 +218,8 @@ fn exit<const LOOP: bool>(result: i64) {
             connection::read_bytes(endpoint, result as u64, sk, 0, 0);
         }
     }
-    let _ = MARKS.remove(&thread);
+    // SAFETY: points into the map.
+    unsafe { mark::end(mark) };
 }
 
 #[inline(always)]

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use spanlet::call::{Call, CallEvent};
 use spanlet::capture::Event;
 use spanlet::capture::limits::{
-    MAX_CONNECTIONS, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, MAX_WAITING,
+    MAX_CONNECTIONS, MAX_EXECS, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, MAX_WAITING,
 };
 use spanlet::capture::offline::{Kept, Offline};
 use spanlet::capture::record::head_bytes;
+use spanlet::exec::Exec;
 use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, headers};
 
 use crate::input::Input;
@@ -67,7 +68,7 @@ pub struct RecordInput<'a> {
     /// Bytes told of beyond those captured.
     pub cut: u8,
     /// From [`Self::REPEAT`] on, the record comes 1,024 times or, with what n is above that, 2^n times as often: `Opened` of one connection after
-    /// another, others of one stream after another; with [`Self::REPEAT_SAME`] of the same ones. Once otherwise: repeated records
+    /// another, `Exec` and `Exit` likewise, others of one stream after another; with [`Self::REPEAT_SAME`] of the same ones. Once otherwise: repeated records
     /// take long and are only good for reaching caps.
     pub repeat: u8,
     pub data: &'a [u8],
@@ -222,10 +223,11 @@ impl Run {
     /// A record as the kernel programs would write it.
     fn lay_out(&mut self, step: &RecordInput<'_>, turn: usize) -> Vec<u8> {
         let turn = if step.repeat & RecordInput::REPEAT_SAME == 0 { turn } else { 0 };
-        let is_opened = u16::from(step.what) == Kind::Opened as u16;
-        let other = if is_opened { turn as u64 * NUMBERED_CONNECTIONS } else { 0 };
+        let kind = Kind::from_number(u16::from(step.what));
+        let is_numbered = matches!(kind, Some(Kind::Opened | Kind::Exec | Kind::Exit));
+        let other = if is_numbered { turn as u64 * NUMBERED_CONNECTIONS } else { 0 };
         let connection = u64::from(step.connection) % NUMBERED_CONNECTIONS + other;
-        let reads = u16::from(step.what) == Kind::Read as u16;
+        let reads = kind == Some(Kind::Read);
         let end = step.end & 1;
         let sequence = self.sequences.entry((connection, end, reads)).or_default();
         *sequence = sequence.wrapping_add(1).wrapping_add_signed(i32::from(step.gap));
@@ -238,7 +240,7 @@ impl Run {
             time_ns: self.now_ns,
             begun_ns: self.now_ns.saturating_sub(u64::from(step.lead) * 1_000),
             offset: u64::from(step.offset),
-            stream: u32::from(step.stream) + if is_opened { 0 } else { 2 * turn as u32 },
+            stream: u32::from(step.stream) + if is_numbered { 0 } else { 2 * turn as u32 },
             process: u32::from(step.process),
             length: step.data.len() as u32 + u32::from(step.cut),
             captured: step.data.len() as u32,
@@ -265,6 +267,7 @@ impl Run {
     fn look(&mut self) {
         let kept = self.capture.kept();
         assert!(kept.connections <= MAX_CONNECTIONS, "{kept:?}");
+        assert!(kept.execs <= MAX_EXECS, "{kept:?}");
         assert!(kept.streams <= MAX_STREAMS, "{kept:?}");
         assert!(kept.waiting_points <= 2 * MAX_WAITING, "{kept:?}");
         assert!(kept.unnamed <= MAX_UNNAMED, "{kept:?}");
@@ -279,7 +282,7 @@ impl Run {
         let (now_ns, model) = (self.now_ns, &mut self.model);
         self.capture.abandon(now_ns, &mut |event| model.told(&event));
         assert!(model.running.is_empty(), "every call that was told to run is told to be over");
-        assert_eq!(self.capture.kept().connections, 0);
+        assert_eq!(self.capture.kept(), Kept::default(), "nothing is kept");
         self.most
     }
 }
@@ -299,6 +302,10 @@ struct Model {
     possible: HashSet<(u64, u32)>,
     /// Those that were told to have started.
     running: HashMap<(u64, u32), u64>,
+    /// Which connection or process the latest record is of.
+    latest: u64,
+    /// Processes that were told to run.
+    processes: HashSet<u64>,
 }
 
 impl Model {
@@ -307,8 +314,9 @@ impl Model {
         let Some(head) = bytes.first_chunk::<HEAD_BYTES>().filter(|_| is_sound(bytes)) else { return };
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let kind = u16::from_ne_bytes([head[0], head[1]]);
+        let connection = u64::from(word(8)) | u64::from(word(12)) << 32;
+        self.latest = connection;
         if kind == Kind::Headers as u16 && head[2] == CLIENT && word(56) & headers::FRAME_COMPLETE != 0 {
-            let connection = u64::from(word(8)) | u64::from(word(12)) << 32;
             self.possible.insert((connection, word(40)));
         }
     }
@@ -328,7 +336,18 @@ impl Model {
                     assert_eq!(started_ns, call.started_ns, "a call begins once: {call:?}");
                 }
             }
-            Event::Exec(_) => {}
+            Event::Exec(exec) => self.told_exec(exec),
+        }
+    }
+
+    /// A process may execute one program after another; it ends once.
+    fn told_exec(&mut self, exec: &Exec) {
+        match exec.ended_ns {
+            None => drop(self.processes.insert(self.latest)),
+            Some(ended_ns) => {
+                assert!(ended_ns >= exec.started_ns, "over before it began: {exec:?}");
+                assert!(self.processes.remove(&self.latest), "an end without a beginning: {exec:?}");
+            }
         }
     }
 }

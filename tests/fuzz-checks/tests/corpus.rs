@@ -68,6 +68,8 @@ fn records_reach_every_cap() {
             data: &[b'a'; 600],
             ..RecordInput::of(Kind::Field)
         },
+        RecordInput { repeat: many, data: b"runc\0", ..RecordInput::of(Kind::Exec) },
+        RecordInput { connection: 1, repeat: many, data: b"runc\0", ..RecordInput::of(Kind::Exec) },
         RecordInput { end: CLIENT, ..streaming },
         RecordInput { end: SERVER, ..streaming },
         RecordInput { repeat: of_one_stream, data: &[0; 100], ..RecordInput::of(Kind::Headers) },
@@ -76,6 +78,7 @@ fn records_reach_every_cap() {
     let input: Vec<u8> = steps.iter().flat_map(RecordInput::to_bytes).collect();
     let caps = Kept {
         connections: limits::MAX_CONNECTIONS,
+        execs: limits::MAX_EXECS,
         streams: limits::MAX_STREAMS,
         waiting_points: 2 * limits::MAX_WAITING,
         unnamed: limits::MAX_UNNAMED,

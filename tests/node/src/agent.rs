@@ -54,11 +54,12 @@ impl Ports {
     }
 }
 
-/// A configuration that listens on `ports`, watches one CRI socket and exports to `upstream`; tests add to it.
+/// A configuration that listens on `ports`, watches one CRI socket and exports to `upstream`; tests add to it. What programs cost
+/// says nothing on a busy machine or under QEMU, and must not have them detached in the middle of a test.
 pub fn config(ports: &Ports, cri_socket: &Path, upstream: &str) -> Value {
     json!({
         "receive": {"grpc_listen": ports.grpc, "http_listen": ports.http},
-        "capture": {"sockets": [{"kind": "cri", "path": cri_socket}]},
+        "capture": {"sockets": [{"kind": "cri", "path": cri_socket}], "max_cpu_ratio": null},
         "export": {"endpoint": upstream},
         "admin": {"listen": ports.admin},
     })

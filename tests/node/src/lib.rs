@@ -3,11 +3,13 @@
 
 pub mod agent;
 pub mod demo;
+pub mod execs;
 pub mod kubelet;
 pub mod programs;
 mod raw;
 pub mod replay;
 pub mod runtime;
+pub mod stand_in;
 pub mod upstream;
 
 use anyhow::{Result, bail};

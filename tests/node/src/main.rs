@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use spanlet_node::demo::{self, Demo};
-use spanlet_node::{interruptible, replay, stopped, upstream};
+use spanlet_node::{execs, interruptible, replay, stopped, upstream};
 
 /// A node for tests of spanlet: real or recorded.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     },
     /// Run a pod on a real containerd (or replay one) beside spanlet, and print where its start spent its time
     Demo(demo::Options),
+    /// Stand for a runtime, start processes, and compare what an agent saw of them
+    Execs(execs::Options),
     /// Run an OTLP/gRPC backend that accepts, refuses or dies as standard input says
     Upstream(upstream::Options),
     /// One side of a replay; started by `replay`
@@ -52,6 +54,10 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay { options, output } => block_on(run_replay(options, output)),
         Command::Demo(options) => block_on(run_demo(options)),
+        Command::Execs(options) => block_on(async move {
+            interruptible(execs::check(&options.capture_mode)).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
         Command::Upstream(options) => block_on(async move {
             interruptible(upstream::serve(&options)).await?;
             Ok(ExitCode::SUCCESS)

@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("capture", &["config", "observe", "call", "exec", "spanlet_abi", "spanlet_http2", "spanlet_proto"]),
     ("correlate", &["config", "observe", "batch", "call", "exec", "spanlet_otlp"]),
     ("enrich", &["config", "observe", "batch", "call", "exec", "pod", "spanlet_otlp", "spanlet_proto"]),
+    ("synthesize", &["config", "observe", "batch", "call", "exec", "pod", "spanlet_otlp"]),
     ("filter", &["config", "observe", "batch", "spanlet_otlp"]),
     ("export", &["config", "observe", "batch", "budget", "spanlet_otlp"]),
     ("record", &["config", "observe", "batch", "call", "exec", "pod", "api", "spanlet_otlp"]),

@@ -19,7 +19,7 @@ pub(super) enum Architecture {
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) busybox: PathBuf,
-    /// Of `spanlet` and `spanlet-node`.
+    /// Of `spanlet`, `spanlet-node` and `spanlet-bench`.
     pub(super) folder: PathBuf,
 }
 
@@ -37,12 +37,21 @@ impl Architecture {
         match self {
             Self::Amd64 => {
                 let mut cargo = sh::cargo();
-                cargo.args(["build", "--locked", "--package", "spanlet", "--package", "spanlet-node"]);
+                cargo.args([
+                    "build",
+                    "--locked",
+                    "--package",
+                    "spanlet",
+                    "--package",
+                    "spanlet-node",
+                    "--package",
+                    "spanlet-bench",
+                ]);
                 sh::step("Building the agent and the node it runs on", &mut cargo)?;
                 Ok(Programs { busybox: "/usr/bin/busybox".into(), folder: sh::target_dir().join("debug") })
             }
             Self::Arm64 => {
-                let folder = build::for_arm64(&["spanlet", "spanlet-node"])?;
+                let folder = build::for_arm64(&["spanlet", "spanlet-node", "spanlet-bench"])?;
                 Ok(Programs { busybox: archive.machines_file("busybox-static:arm64", "bin/busybox")?, folder })
             }
         }
@@ -62,7 +71,7 @@ impl Architecture {
                 command.args(["-M", "virt", "-cpu", "cortex-a72"]);
             }
         }
-        command.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1G", "-nodefaults"]);
+        command.args(["-accel", "tcg,thread=single", "-m", "1G", "-nodefaults"]);
         command.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
         command
     }

@@ -14,7 +14,7 @@ use crate::sh;
 pub(super) const RECORDING: &str = "cri-conn-k134-c17";
 
 const INIT: &str = include_str!("init.sh");
-const PROGRAMS: [&str; 2] = ["spanlet", "spanlet-node"];
+const PROGRAMS: [&str; 3] = ["spanlet", "spanlet-node", "spanlet-bench"];
 
 /// Packs the programs of an architecture; returns the archive's path.
 pub(super) fn initramfs(folder: &Path, architecture: Architecture, programs: &Programs) -> Result<PathBuf> {

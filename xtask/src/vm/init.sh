@@ -1,5 +1,6 @@
 #!/bin/sh
-# The guest's only script: replays the recording in each mode named on the kernel's command line, then powers off.
+# The guest's only script: does what the kernel's command line says in each mode that it names, has processes told of, then
+# powers off.
 # What it says to the host is one line each, begun with "vm-".
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -16,14 +17,27 @@ argument() {
 }
 
 echo "vm-booted $(uname -rv)"
-for mode in $(argument modes | tr , ' '); do
+replay() {
     spanlet-node replay /recording/"$(argument recording)" --speed "$(argument speed)" \
-        --otlp-delay "$(argument delay)" --capture-mode "$mode" --calls /tmp/calls --output json > /tmp/summary 2> /tmp/errors
+        --otlp-delay "$(argument delay)" --capture-mode "$1" --calls /tmp/calls --output json > /tmp/summary 2> /tmp/errors
     code=$?
-    echo "vm-ended $mode $code $(tr -d '\n' < /tmp/summary)"
-    sed "s/^/vm-call $mode /" /tmp/calls # for whoever looks why modes differ
+    echo "vm-ended $1 $code $(tr -d '\n' < /tmp/summary)"
+    sed "s/^/vm-call $1 /" /tmp/calls # for whoever looks why modes differ
     if [ "$code" != 0 ]; then
-        grep -v '^played ' /tmp/errors | sed "s/^/vm-error $mode /"
+        grep -v '^played ' /tmp/errors | sed "s/^/vm-error $1 /"
     fi
+}
+
+cost() {
+    echo "vm-cost $1 $(spanlet-bench cost --capture-mode "$1" --turns 3 --units 1000 --json 2> /tmp/errors)"
+    sed "s/^/vm-error $1 /" /tmp/errors
+}
+
+for mode in $(argument modes | tr , ' '); do
+    $(argument work) "$mode"
 done
+if [ "$(argument work)" = replay ]; then
+    spanlet-node execs 2> /tmp/errors
+    echo "vm-execs $? $(tr '\n' ' ' < /tmp/errors)"
+fi
 poweroff -f

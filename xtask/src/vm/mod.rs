@@ -10,6 +10,7 @@
 mod architecture;
 mod archive;
 mod boot;
+mod cost;
 mod guest;
 mod instructions;
 mod kernels;
@@ -24,6 +25,7 @@ use crate::setup::{self, Need};
 use crate::{build, sh};
 use architecture::Architecture;
 use archive::Archive;
+use boot::Work;
 use instructions::Instructions;
 use kernels::{Boot, KERNELS, Kernel};
 use verdict::Replay;
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     /// Write down the verifier's work with each program instead of comparing it
     #[arg(long)]
     record: bool,
+    /// Count the instructions that probes add, instead of replaying
+    #[arg(long, conflicts_with = "record")]
+    cost: bool,
 }
 
 impl Arguments {
@@ -80,9 +85,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
         let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
         for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
-            let console = boot::run(kernel, boot, &image, initramfs, &folder())?;
-            judge.boot(kernel, boot, &console);
+            let work = if arguments.cost { Work::Cost } else { Work::Replay };
+            let console = boot::run(kernel, boot, work, &image, initramfs, &folder())?;
+            match work {
+                Work::Replay => judge.boot(kernel, boot, &console),
+                Work::Cost => cost::report(kernel, boot, &console).map_err(anyhow::Error::msg)?,
+            }
         }
+    }
+    if arguments.cost {
+        return Ok(());
     }
     if arguments.record {
         judge.instructions.save()?;
@@ -102,7 +114,7 @@ struct Judge {
     is_recording: bool,
     /// Of the first good replay: every kernel and mode must tell the same of the same calls.
     calls_digest: Option<String>,
-    /// A line for each replay, and whether it failed.
+    /// A line for each replay and one for execs, and whether it failed.
     lines: Vec<(String, bool)>,
 }
 
@@ -117,11 +129,16 @@ impl Judge {
                 continue;
             }
             let verdict = verdict::of(mode, console).and_then(|replay| self.compare(kernel, mode, &replay));
-            let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
-            let line = format!("{} {mode} {said}", boot.title(kernel));
-            println!("{line}");
-            self.lines.push((line, verdict.is_err()));
+            self.line(&format!("{} {mode}", boot.title(kernel)), &verdict);
         }
+        self.line(&format!("execs {}", boot.title(kernel)), &verdict::of_execs(console));
+    }
+
+    fn line(&mut self, what: &str, verdict: &Result<(), String>) {
+        let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
+        let line = format!("{what} {said}");
+        println!("{line}");
+        self.lines.push((line, verdict.is_err()));
     }
 
     fn compare(&mut self, kernel: &Kernel, mode: &str, replay: &Replay) -> Result<(), String> {

@@ -58,6 +58,15 @@ pub(super) fn of(mode: &str, console: &str) -> Result<Replay, String> {
     Ok(Replay { calls_digest, programs })
 }
 
+/// Why processes were not told of as they were.
+pub(super) fn of_execs(console: &str) -> Result<(), String> {
+    match lines(console, "vm-execs").next() {
+        Some(ended) if ended.split_whitespace().next() == Some("0") => Ok(()),
+        Some(ended) => Err(format!("spanlet-node ended with {ended}")),
+        None => Err(format!("the guest ended before processes were started: {}", last_line(console))),
+    }
+}
+
 /// What stands behind `prefix` in the lines that begin with it.
 fn lines<'a>(console: &'a str, prefix: &str) -> impl Iterator<Item = &'a str> {
     console.lines().filter_map(move |line| line.trim().strip_prefix(prefix)?.strip_prefix(' '))
@@ -111,6 +120,13 @@ mod tests {
         assert!(why("fentry", GOOD).contains("ended before the replay did"));
         assert!(why("kprobe", "Kernel panic\r\n\r\n").contains("did not come up: Kernel panic"));
         assert!(why("kprobe", "").contains("said nothing"));
+    }
+
+    #[test]
+    fn execs_have_a_verdict_of_their_own() {
+        assert_eq!(of_execs("vm-ended kprobe 0 {}\nvm-execs 0 a warning\n"), Ok(()));
+        assert!(of_execs("vm-execs 1 Error: no script\n").expect_err("code 1").contains("1 Error: no script"));
+        assert!(of_execs(GOOD).is_err());
     }
 
     #[test]

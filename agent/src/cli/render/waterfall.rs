@@ -238,13 +238,23 @@ fn details(entry: &Entry) -> Vec<String> {
     }
     match entry.attributes.get("status").and_then(Value::as_u64) {
         Some(status) if status != 0 => details.push(format!("failed with gRPC status {status}")),
-        _ if is_set(entry, "error") => details.push("failed".to_owned()),
+        _ if is_set(entry, "error") => details.push(failure(entry)),
         _ => {}
     }
     if is_set(entry, "running") {
         details.push("still running".to_owned());
     }
     details
+}
+
+/// A process tells how it failed.
+fn failure(entry: &Entry) -> String {
+    let number = |key| entry.attributes.get(key).and_then(Value::as_u64);
+    match (number("exit_code"), number("signal")) {
+        (Some(code), _) => format!("failed with exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "failed".to_owned(),
+    }
 }
 
 fn style(entry: &Entry) -> Style {

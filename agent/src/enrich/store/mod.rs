@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sandbox id, container id ─┐
-//!  volume id, claim uid ─────┼──► pod (slot + generation) ──► Arc<Pod>
+//!  volume, claim, device ────┼──► pod (slot + generation) ──► Arc<Pod>
 //!  trace id ─────────────────┘
 //! ```
 //!
@@ -52,12 +52,38 @@ pub struct StoreCounts {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pods: Pods,
-    volumes: Keyed,
-    claims: Keyed,
+    /// In the order of [`Thing`].
+    things: [Keyed; Thing::COUNT],
     pub(super) traces: Traces,
 }
 
-/// Most volumes and most claims: some for each pod of a full node. Their keys are at most [`MAX_KEY_BYTES`] long.
+/// What plugins give to pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thing {
+    /// A CSI volume, by its id.
+    Volume,
+    /// A DRA claim, by its uid.
+    Claim,
+    /// A DRA claim, by `namespace/name`.
+    ClaimName,
+    /// A device plugin's device, by its id.
+    Device,
+}
+
+impl Thing {
+    const COUNT: usize = 4;
+
+    /// How the owner of a call on it is known.
+    pub(super) const fn source(self) -> Source {
+        match self {
+            Self::Volume => Source::Volume,
+            Self::Claim | Self::ClaimName => Source::Claim,
+            Self::Device => Source::Device,
+        }
+    }
+}
+
+/// Most things of a kind: some for each pod of a full node. Their keys are at most [`MAX_KEY_BYTES`] long.
 const MAX_KEYED: usize = 1024;
 const MAX_KEY_BYTES: usize = 256;
 
@@ -82,12 +108,9 @@ impl Store {
         self.pods.claim_id(id, Some(name), pod, source);
     }
 
-    pub(super) fn claim_volume(&mut self, id: &str, pod: PodKey) {
-        self.volumes.put(id, pod);
-    }
-
-    pub(super) fn claim_dra(&mut self, uid: &str, pod: PodKey) {
-        self.claims.put(uid, pod);
+    /// The thing is used by the pod, and no longer by another.
+    pub(super) fn claim_thing(&mut self, thing: Thing, key: &str, pod: PodKey) {
+        self.things[thing as usize].put(key, pod);
     }
 
     /// Whose the sandbox or container is.
@@ -95,17 +118,18 @@ impl Store {
         self.pods.find(id)
     }
 
-    /// What a volume was used for is over.
-    pub(super) fn forget_volume(&mut self, id: &str) {
-        self.volumes.forget(id);
+    /// What the thing was used for is over.
+    pub(super) fn forget_thing(&mut self, thing: Thing, key: &str) {
+        self.things[thing as usize].forget(key);
     }
 
-    pub(super) fn volume(&self, id: &str) -> Option<PodKey> {
-        self.volumes.find(id).filter(|pod| self.pods.pod(*pod).is_some())
+    pub(super) fn thing(&self, thing: Thing, key: &str) -> Option<PodKey> {
+        self.things[thing as usize].find(key).filter(|pod| self.pods.pod(*pod).is_some())
     }
 
-    pub(super) fn claim(&self, uid: &str) -> Option<PodKey> {
-        self.claims.find(uid).filter(|pod| self.pods.pod(*pod).is_some())
+    /// The pod of this name that is not gone, if there is one.
+    pub(super) fn by_name(&self, namespace: &str, name: &str) -> Option<PodKey> {
+        self.pods.by_name(namespace, name)
     }
 
     pub(super) fn by_uid(&self, uid: &str) -> Option<PodKey> {
@@ -151,7 +175,7 @@ impl Store {
         StoreCounts {
             conflicts: self.pods.conflicts() + self.traces.conflicts(),
             pods_evicted: self.pods.evicted(),
-            ids_evicted: self.pods.ids_evicted() + self.volumes.evicted + self.claims.evicted,
+            ids_evicted: self.pods.ids_evicted() + self.things.iter().map(|things| things.evicted).sum::<u64>(),
             traces_evicted: self.traces.evicted(),
         }
     }

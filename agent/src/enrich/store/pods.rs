@@ -95,6 +95,16 @@ impl Pods {
         self.by_uid.find(self.hasher.hash_one(uid), |key| uid_of(&self.slots, *key) == uid).copied()
     }
 
+    /// The pod of this name that has a uid and is not gone. Looks at every pod: for what is rare.
+    pub(super) fn by_name(&self, namespace: &str, name: &str) -> Option<PodKey> {
+        let is_meant = |slot: &Slot| {
+            let pod = slot.pod.as_ref().filter(|_| slot.gone_ns.is_none());
+            pod.is_some_and(|pod| !pod.uid.is_empty() && pod.name == name && pod.namespace == namespace)
+        };
+        let position = self.slots.iter().position(is_meant)?;
+        Some(PodKey { slot: position as u32, generation: self.slots[position].generation })
+    }
+
     /// The pod of this uid, made if new. Its names are those of the most trusted source; of equals the first.
     pub(super) fn claim(&mut self, name: &PodName<'_>, source: Source) -> PodKey {
         let Some(key) = self.by_uid(name.uid) else { return self.insert(name, source) };

@@ -181,6 +181,71 @@ fn claims_are_the_pods_that_reserved_them() {
     assert_eq!((pod_of(Some(&owner)), owner.source), (Some("web"), "claim"));
 }
 
+fn by_name(name: &'static str) -> PodName<'static> {
+    PodName { namespace: "default", name, uid: "" }
+}
+
+fn allocate(node: &mut Node, device: &str) -> Call {
+    let subject = Subject::Device(device.to_owned());
+    node.call(SocketKind::DevicePlugin, None, "v1beta1.DevicePlugin/Allocate", subject, None)
+}
+
+/// Stream, pod and source of each.
+fn late(node: &mut Node) -> Vec<(u32, String, &'static str)> {
+    let late = node.enricher.take_late_owners().into_iter();
+    late.map(|late| (late.stream, late.owner.pod.name.clone(), late.owner.source)).collect()
+}
+
+#[test]
+fn a_device_is_the_pods_that_kubelet_gave_it_to() {
+    let mut node = Node::new();
+    node.start_pod(1, "old");
+    node.start_pod(2, "new");
+    node.enricher.take_questions();
+    for pod in ["old", "new"] {
+        let allocated = allocate(&mut node, "gpu-0");
+        assert_eq!((&allocated.owner, asked(&mut node)), (&None, vec!["device gpu-0".to_owned()]), "for {pod}");
+        node.enricher.learn(&Fact::Device { id: "gpu-0", pod: by_name(pod) }, Source::Runtime);
+        assert_eq!(late(&mut node), [(allocated.stream, pod.to_owned(), "device")]);
+        let subject = Subject::Device("gpu-0".to_owned());
+        let method = "v1beta1.DevicePlugin/PreStartContainer";
+        let owner = node.call(SocketKind::DevicePlugin, None, method, subject, None).owner.unwrap();
+        assert_eq!((pod_of(Some(&owner)), owner.source), (Some(pod), "device"));
+    }
+}
+
+#[test]
+fn a_device_waits_for_a_pod_that_is_known_by_name_only() {
+    let mut node = Node::new();
+    let allocated = allocate(&mut node, "gpu-0");
+    node.enricher.learn(&Fact::Device { id: "gpu-0", pod: by_name("web") }, Source::Runtime);
+    assert_eq!(late(&mut node), []);
+    node.start_pod(1, "web");
+    assert_eq!(late(&mut node), [(allocated.stream, "web".to_owned(), "device")]);
+}
+
+#[test]
+fn a_claim_is_known_by_its_name_too() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    node.enricher.take_questions();
+    let claim = Claim { namespace: "default".to_owned(), uid: "claim-1".to_owned(), name: "gpu".to_owned() };
+    let prepare = |node: &mut Node| {
+        let method = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources";
+        // The same folder holds CSI and DRA sockets.
+        node.call(SocketKind::Csi, None, method, Subject::Claims(vec![claim.clone()]), None)
+    };
+    let first = prepare(&mut node);
+    assert_eq!((&first.owner, asked(&mut node)), (&None, vec!["claim default/gpu".to_owned()]));
+    node.enricher.learn(&Fact::ClaimName { namespace: "default", name: "gpu", pod: by_name("web") }, Source::Runtime);
+    assert_eq!(late(&mut node), [(first.stream, "web".to_owned(), "claim")]);
+    let web = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &web };
+    node.enricher.learn(&Fact::Claim { uid: "claim-1", pod }, Source::Api);
+    assert_eq!(late(&mut node), [], "told once");
+    assert_eq!(prepare(&mut node).owner.unwrap().source, "claim");
+}
+
 #[test]
 fn calls_of_other_plugins_name_no_pod() {
     let mut node = Node::new();
@@ -190,11 +255,18 @@ fn calls_of_other_plugins_name_no_pod() {
 
 // === processes ===
 
+/// A process that nothing else started.
 fn owner_of_process(node: &mut Node, argv: &[&str], cni: &[&str]) -> Option<Owner> {
+    let mut exec = process((1_000, 999), argv, cni);
+    node.enricher.exec(&mut exec);
+    exec.owner
+}
+
+fn process((pid, parent_pid): (u32, u32), argv: &[&str], cni: &[&str]) -> Exec {
     let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    let mut exec = Exec {
-        pid: 1,
-        parent_pid: 1,
+    Exec {
+        pid,
+        parent_pid,
         argv: own(argv),
         cni: own(cni),
         started_ns: 0,
@@ -202,9 +274,7 @@ fn owner_of_process(node: &mut Node, argv: &[&str], cni: &[&str]) -> Option<Owne
         exit_status: None,
         cpu_ns: None,
         owner: None,
-    };
-    node.enricher.exec(&mut exec);
-    exec.owner
+    }
 }
 
 #[test]
@@ -237,4 +307,113 @@ fn a_process_of_nobody_knows_has_no_owner() {
     let mut node = Node::new();
     assert_eq!(owner_of_process(&mut node, &["runc", "--version"], &[]), None);
     assert_eq!(owner_of_process(&mut node, &["runc", "start", &id("web", "container")], &["CNI_ARGS=x"]), None);
+}
+
+#[test]
+fn an_id_in_a_path_counts_where_the_last_argument_is_cut() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    let container = id("web", "container");
+    let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container}");
+    let owner = owner_of_process(&mut node, &["runc", "create", "--bundle", &bundle, "--pid-file", "/run/cont"], &[]);
+    assert_eq!(pod_of(owner.as_ref()), Some("web"));
+    let other = format!("--bundle=/run/{}", id("other", "container"));
+    assert_eq!(owner_of_process(&mut node, &["runc", "create", &other], &[]), None);
+}
+
+#[test]
+fn a_process_without_an_id_is_its_parents_while_that_runs() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    let mut create = process((10, 1), &["runc", "create", &id("web", "container")], &[]);
+    node.enricher.exec(&mut create);
+    let mut child = |pids: (u32, u32)| {
+        let mut init = process(pids, &["runc", "init"], &[]);
+        node.enricher.exec(&mut init);
+        pod_of(init.owner.as_ref()).map(str::to_owned)
+    };
+    assert_eq!(child((11, 10)).as_deref(), Some("web"));
+    assert_eq!(child((12, 11)).as_deref(), Some("web"));
+    assert_eq!(child((13, 2)), None);
+    create.ended_ns = Some(5);
+    node.enricher.exec(&mut create);
+    let mut late = process((14, 10), &["runc", "init"], &[]);
+    node.enricher.exec(&mut late);
+    assert_eq!(late.owner, None);
+}
+
+#[test]
+fn processes_wait_for_the_answer_that_names_their_sandbox() {
+    let mut node = Node::new();
+    let sandbox_id = id("web", "sandbox");
+    let mut shim = process((10, 1), &["containerd-shim-runc-v2", "-id", &sandbox_id], &[]);
+    let mut init = process((11, 10), &["runc", "init"], &[]);
+    for exec in [&mut shim, &mut init, &mut process((12, 1), &["runc", "--version"], &[])] {
+        node.enricher.exec(exec);
+        assert_eq!(exec.owner, None);
+    }
+    shim.ended_ns = Some(7);
+    node.enricher.exec(&mut shim);
+    assert_eq!(node.enricher.take_late_execs(), []);
+    node.cri(1, "RuntimeService/RunPodSandbox", metadata("web"), Some(&sandbox_id));
+    let late = node.enricher.take_late_execs();
+    let told: Vec<_> = late.iter().map(|exec| (exec.pid, exec.ended_ns, pod_of(exec.owner.as_ref()))).collect();
+    assert_eq!(told, [(10, Some(7), Some("web")), (11, None, Some("web"))]);
+    assert_eq!(node.enricher.take_late_execs(), []);
+}
+
+#[test]
+fn too_many_that_wait_or_run_are_given_up_and_counted() {
+    let mut node = Node::new();
+    for pid in 0..300 {
+        node.enricher.exec(&mut process((pid, 9_999), &["runc", &id("other", "container")], &[]));
+    }
+    assert_eq!(node.enricher.counts().pending_dropped, 300 - 256);
+    node.start_pod(1, "web");
+    for pid in 0..5_000 {
+        node.enricher.exec(&mut process((pid, 9_999), &["containerd-shim", &id("web", "sandbox")], &[]));
+    }
+    assert_eq!(node.enricher.counts().pending_dropped, 300 - 256 + 5_000 - 4_096);
+    let mut child = process((6_000, 4_999), &["runc", "init"], &[]);
+    node.enricher.exec(&mut child);
+    assert_eq!(pod_of(child.owner.as_ref()), Some("web"));
+}
+
+// === questions ===
+
+fn asked(node: &mut Node) -> Vec<String> {
+    let ids = node.enricher.take_questions().into_iter().map(|question| match question {
+        Question::Container { id } => id,
+        Question::Device { id } => format!("device {id}"),
+        Question::Claim { namespace, name } => format!("claim {namespace}/{name}"),
+    });
+    ids.collect()
+}
+
+#[test]
+fn a_container_that_nothing_has_named_is_asked_for_once() {
+    let mut node = Node::new();
+    node.start_pod(1, "web");
+    assert_eq!(asked(&mut node), [id("web", "container")]);
+    node.cri(2, "RuntimeService/ContainerStatus", container("web"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+
+    let uid = uid("web");
+    let pod = PodName { namespace: "default", name: "web", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("web", "container"), name: "app", pod }, Source::Runtime);
+    let owner = node.cri(3, "RuntimeService/ExecSync", container("web"), None).owner.unwrap();
+    assert_eq!((owner.container.unwrap().name.as_str(), owner.source), ("app", "wire"));
+}
+
+#[test]
+fn a_container_is_asked_for_unless_it_is_named_or_being_removed() {
+    let mut node = Node::new();
+    let uid = uid("old");
+    let pod = PodName { namespace: "default", name: "old", uid: &uid };
+    node.enricher.learn(&Fact::Container { id: &id("old", "container"), name: "app", pod }, Source::Runtime);
+    node.cri(1, "RuntimeService/StartContainer", container("old"), None);
+    node.cri(2, "RuntimeService/RemoveContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [""; 0]);
+    node.cri(3, "RuntimeService/StopContainer", container("other"), None);
+    assert_eq!(asked(&mut node), [id("other", "container")]);
 }

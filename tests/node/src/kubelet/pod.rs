@@ -15,6 +15,8 @@ pub struct PodSpec {
     pub uid: String,
     pub annotations: HashMap<String, String>,
     pub labels: HashMap<String, String>,
+    /// `hostPID` and `hostNetwork`: in the runtime's own pid and network namespaces.
+    pub in_node_namespaces: bool,
     pub container: ContainerSpec,
 }
 
@@ -42,6 +44,7 @@ impl PodSpec {
             uid: uid.trim().to_owned(),
             annotations: HashMap::new(),
             labels: HashMap::new(),
+            in_node_namespaces: false,
             container: ContainerSpec {
                 name: "app".to_owned(),
                 image: IMAGE.to_owned(),
@@ -60,12 +63,15 @@ impl PodSpec {
                 namespace: self.namespace.clone(),
                 attempt: 0,
             }),
-            hostname: self.name.clone(),
+            hostname: if self.in_node_namespaces { String::new() } else { self.name.clone() },
             log_directory: String::new(), // container output is nobody's here
             dns_config: Some(cri::DnsConfig::default()),
             labels: self.labels.clone().into_iter().chain(self.kubelet_labels()).collect(),
             annotations: self.annotations.clone(),
-            linux: Some(cri::LinuxPodSandboxConfig { cgroup_parent: format!("{cgroup_parent}/pod{}", self.uid) }),
+            linux: Some(cri::LinuxPodSandboxConfig {
+                cgroup_parent: format!("{cgroup_parent}/pod{}", self.uid),
+                security_context: Some(cri::LinuxSandboxSecurityContext { namespace_options: Some(self.namespaces()) }),
+            }),
         }
     }
 
@@ -83,7 +89,22 @@ impl PodSpec {
             labels: self.kubelet_labels().chain([name_label]).collect(),
             annotations: self.annotations.clone(),
             log_path: String::new(),
+            linux: Some(cri::LinuxContainerConfig {
+                security_context: Some(cri::LinuxContainerSecurityContext {
+                    namespace_options: Some(self.namespaces()),
+                }),
+            }),
         }
+    }
+
+    /// As kubelet asks for them: a pid namespace for each container, unless the pod has the node's.
+    fn namespaces(&self) -> cri::NamespaceOption {
+        let (network, pid) = if self.in_node_namespaces {
+            (cri::NamespaceMode::Node, cri::NamespaceMode::Node)
+        } else {
+            (cri::NamespaceMode::Pod, cri::NamespaceMode::Container)
+        };
+        cri::NamespaceOption { network: network.into(), pid: pid.into() }
     }
 
     /// What kubelet adds to every sandbox and container.

@@ -144,6 +144,7 @@ impl Replay {
         let ports = Ports::free()?;
         let mut config = agent::config(&ports, &socket, &upstream.endpoint());
         config["record"] = json!({"max_bytes": RECORD_BYTES});
+        config["enrich"] = json!({"runtime": "off"}); // the recorded runtime answers only its recorded client
         config["memory"] = json!({"max_bytes": 2 * RECORD_BYTES});
         if let Some(mode) = &options.capture_mode {
             config["capture"]["mode"] = json!(mode);

@@ -60,6 +60,14 @@ impl Runtime {
     /// # Errors
     /// When a program is missing (each is named with its Debian package), or containerd does not come up: its log is shown.
     pub fn start() -> Result<Self> {
+        Self::start_with_environment(&[])
+    }
+
+    /// The same with more variables in containerd's environment, which it hands on to what it starts.
+    ///
+    /// # Errors
+    /// As for [`Runtime::start`].
+    pub fn start_with_environment(variables: &[(&str, &str)]) -> Result<Self> {
         if let Some(reason) = Self::unavailable() {
             bail!("{reason}");
         }
@@ -81,6 +89,7 @@ impl Runtime {
             .args(["sh", "-c", INIT, "sh"])
             .arg(&config_path)
             .arg(log_path(dir.path()))
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .process_group(0) // a Ctrl-C at the terminal is the owner's to handle
             .spawn()
