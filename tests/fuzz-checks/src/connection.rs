@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use spanlet_http2::connection::{Endpoint, Event, Reader};
+use spanlet_http2::HeaderList;
+use spanlet_http2::connection::{Endpoint, Event, Reader, Section};
 use spanlet_http2::limits::MAX_FIELDS;
 
 use crate::input::Input;
@@ -13,12 +14,21 @@ use crate::input::Input;
 /// What a reader told, in a form that does not depend on how its input was cut.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
-    /// Events other than data, in words.
-    events: Vec<String>,
+    events: Vec<Kept>,
     /// Octets of data by direction and stream.
     data: BTreeMap<(bool, u32), Vec<u8>>,
     /// Octets of all data.
     data_bytes: u64,
+}
+
+/// An event other than data.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    /// Stream, offset, octets of the block, part of the message, whether the stream ends, fields.
+    Headers(u32, u64, usize, Section, bool, HeaderList),
+    EndOfData(u32),
+    /// Any other, in words.
+    Other(String),
 }
 
 /// See the module.
@@ -63,14 +73,15 @@ impl Told {
                 self.data_bytes += octets.len() as u64;
                 self.data.entry((from_server, *stream_id)).or_default().extend_from_slice(octets);
                 if *end_stream {
-                    self.events.push(format!("end of {stream_id}"));
+                    self.events.push(Kept::EndOfData(*stream_id));
                 }
             }
-            Event::Headers { list, .. } => {
+            Event::Headers { stream_id, frame_offset, block_bytes, section, end_stream, list } => {
                 assert!(list.fields().len() <= MAX_FIELDS);
-                self.events.push(format!("{event:?}"));
+                let list = (*list).clone();
+                self.events.push(Kept::Headers(*stream_id, *frame_offset, *block_bytes, *section, *end_stream, list));
             }
-            _ => self.events.push(format!("{event:?}")),
+            _ => self.events.push(Kept::Other(format!("{event:?}"))),
         }
     }
 }

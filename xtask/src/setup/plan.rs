@@ -348,7 +348,7 @@ mod tests {
     fn without_apt_the_user_is_told_the_names() {
         let machine = Machine { system: System::WithoutApt("fedora".into()), ..fresh() };
         let plan = plan(&Need::ALL, &machine);
-        assert_eq!(plan.lacking[0].what, [&RUNTIME[..], &VIRTUAL_MACHINES[1..]].concat().join(", "));
+        assert_eq!(plan.lacking[0].what, [&["g++"], &RUNTIME[..], &VIRTUAL_MACHINES[1..]].concat().join(", "));
         assert!(plan.lacking[0].remedy.contains("fedora"));
     }
 
