@@ -29,9 +29,9 @@ const RAW: u8 = 19;
 /// Connections that an input can name by number; repeated records can open more.
 const NUMBERED_CONNECTIONS: u64 = 8;
 /// Records that one input may come to, so that none takes long; too few for most caps, which have a test of their own.
-const MAX_RECORDS: usize = 600;
+const MAX_RECORDS: usize = 200;
 /// Records between two looks at what is kept: a look goes through all open calls.
-const LOOK_EVERY: usize = 256;
+const LOOK_EVERY: usize = 64;
 /// Monotonic time before the first record.
 const START_NS: u64 = 1_000_000_000_000;
 
