@@ -34,8 +34,8 @@ impl CountersView {
         unsafe { (&raw mut (*self.counters.element(0)).old_connections).write_volatile(ends) };
     }
 
-    /// The agent looks into the ring: what comes from now on may wake it again.
-    pub fn looks(&self) {
+    /// The agent is about to wait, unless something is in the ring: what comes from now on may wake it again.
+    pub fn waits(&self) {
         // SAFETY: inside the mapping, aligned; the programs set it.
         unsafe { (&raw mut (*self.counters.element(0)).woken).write_volatile(0) };
     }

@@ -141,6 +141,8 @@ impl Worker {
         let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
         let mut gone = Gone::new(Clock::monotonic_ns());
         loop {
+            // Not before the ring was emptied: a wake-up for what is in it then would be the last one.
+            attached.counters.waits();
             wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
@@ -208,7 +210,6 @@ impl Worker {
         clock: Clock,
         totals: &Totals,
     ) -> Result<(), Stopped> {
-        attached.counters.looks();
         let mut delivered = [0u64; Kind::COUNT];
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {

@@ -14,7 +14,7 @@ pub struct Counters {
     pub old_connections: u64,
     /// A kernel variable that the agent asked for, in the lower half; the upper half is 0 until it was read.
     pub variable: u64,
-    /// 1 from when the agent was woken until it looks into the ring.
+    /// 1 from when the agent was woken until it waits again.
     pub woken: u64,
 }
 

@@ -43,6 +43,8 @@ use process::{Command, Message, Process};
 
 /// A call whose response nobody was seen to read is told after 10 s.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The agent looks at its own counts every second.
+const TICK_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// With so much the recorder keeps every call.
 const RECORD_BYTES: u64 = 256 << 20;
@@ -250,6 +252,29 @@ impl Storm {
         }
     }
 
+    /// Waits until the agent tells of these calls, and of those that succeeded also that. The outcome of others may be unknown
+    /// for good once header tables are.
+    ///
+    /// # Errors
+    /// When it does not for long.
+    pub async fn told(&mut self, facts: &[Fact]) -> Result<Vec<CallEntry>> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            self.ask().await?;
+            let told: HashMap<_, _> = self.told.values().map(|call| (call.traceparent.as_deref(), call)).collect();
+            let of = |fact: &Fact| {
+                let call = *told.get(&Some(fact.traceparent.as_str()))?;
+                (call.status.is_some() || fact.outcome != Outcome::Answered(0)).then(|| call.clone())
+            };
+            let calls: Vec<CallEntry> = facts.iter().filter_map(of).collect();
+            if calls.len() == facts.len() {
+                return Ok(calls);
+            }
+            ensure!(Instant::now() < deadline, "only {} of {} calls are told", calls.len(), facts.len());
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
     /// Asks the agent for its calls.
     async fn ask(&mut self) -> Result<()> {
         let calls: Vec<CallEntry> = self.agent.get("/api/v1/calls").await?;
@@ -262,13 +287,28 @@ impl Storm {
         Ok(())
     }
 
-    /// Waits until the agent has counted events that were lost, and that it lost track.
+    /// Waits until the agent has counted events that were lost.
     pub async fn lost(&self) -> Result<()> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
-        while self.agent.status().await?.events.lost.is_empty()
-            || gaps(&self.agent.metrics().await?).get("track_lost").is_none_or(|&count| count == 0)
-        {
+        while self.agent.status().await?.events.lost.is_empty() {
             ensure!(Instant::now() < deadline, "no event was lost");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the agent tells its gaps as of now: it does so every second.
+    async fn ticked(&self) -> Result<()> {
+        let cost = |metrics: &str| -> Vec<String> {
+            metrics
+                .lines()
+                .filter(|line| line.starts_with("spanlet_probe_run_seconds_total{"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let before = cost(&self.agent.metrics().await?);
+        let deadline = Instant::now() + TICK_TIMEOUT;
+        while Instant::now() < deadline && cost(&self.agent.metrics().await?) == before {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
@@ -279,6 +319,7 @@ impl Storm {
         self.client.command(Command::End).await?;
         self.done().await?;
         let calls = self.settled().await?;
+        self.ticked().await?;
         let report = Report::new(
             &self.facts,
             compare(&self.facts, &calls),

@@ -102,7 +102,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     if let Answer::Silence { message } = answer {
         let mut stream = respond.send_response(headers(), false)?;
         if message {
-            stream.send_data(plan::response(None, 100, &mut rng), false)?;
+            let _ = stream.send_data(plan::response(None, 100, &mut rng), false); // it may be cancelled by now
         }
         drain(request.into_body()).await?;
         std::future::poll_fn(|context| stream.poll_reset(context)).await?;
