@@ -14,7 +14,7 @@ use super::limits::{CLOSED_FOR_NS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, R
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
-use super::stream::Stream;
+use super::stream::{ResponseRead, Stream};
 use crate::call::{CallEvent, Peer, Socket};
 
 /// The HPACK state of one end's headers, and the frame that is being put together.
@@ -216,6 +216,12 @@ impl Connection {
         }
     }
 
+    /// Records went by unseen: how the open calls go on is not known.
+    pub fn lose_track(&mut self) {
+        self.tracks_lost += 1;
+        self.mark_lost();
+    }
+
     fn mark_lost(&mut self) {
         for stream in self.streams.values_mut() {
             stream.call.lost_track = true;
@@ -243,8 +249,7 @@ impl Connection {
             self.streams_refused += 1;
             return;
         }
-        let started_ns = sink.clock.unix_ns(head.begun_ns);
-        let mut stream = Stream::begin(self.id, head.stream, &self.socket, started_ns, list);
+        let mut stream = Stream::begin(self.id, head, &self.socket, sink.clock, list);
         if stream.call.method.is_none() {
             self.name(&mut stream, list);
         }
@@ -275,7 +280,7 @@ impl Connection {
             let ends = head.flags & flag::END_STREAM != 0;
             if let Some(stream) = self.streams.get_mut(&head.stream) {
                 let after_data = head.note & headers::AFTER_DATA != 0;
-                stream.response_headers(&list, sink.clock.unix_ns(head.begun_ns), ends, after_data);
+                stream.response_headers(&list, stream.clock.unix_ns(head.begun_ns), ends, after_data);
             }
             if ends {
                 self.response_ends(&head, sink);
@@ -302,7 +307,7 @@ impl Connection {
 
     fn request_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        stream.call.points.request_written_ns = Some(sink.clock.unix_ns(head.time_ns));
+        stream.call.points.request_written_ns = Some(stream.clock.unix_ns(head.time_ns));
         tell_started(stream, sink);
         if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
             self.reached(reached, sink);
@@ -311,13 +316,17 @@ impl Connection {
 
     fn response_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        let time_ns = sink.clock.unix_ns(head.time_ns);
-        if stream.call.streaming {
+        let time_ns = stream.clock.unix_ns(head.time_ns);
+        if stream.response_read != ResponseRead::NotAwaited {
+            // The phases are those of the first message, whose end was told before; it may not have been read yet.
             stream.over(time_ns);
-            self.finish(head.stream, sink);
+            if stream.response_read == ResponseRead::Reached {
+                self.finish(head.stream, sink);
+            }
             return;
         }
         stream.response_written(time_ns);
+        stream.response_read = ResponseRead::Awaited;
         if let Some(reached) = self.reads[1].wait(head.offset, head.stream, Point::ResponseRead) {
             self.reached(reached, sink);
         }
@@ -327,12 +336,13 @@ impl Connection {
     fn streaming(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
         stream.call.streaming = true;
-        let time_ns = sink.clock.unix_ns(head.time_ns);
+        let time_ns = stream.clock.unix_ns(head.time_ns);
         let (direction, point) = if head.end == CLIENT {
             stream.call.points.request_written_ns = Some(time_ns);
             (0, Point::RequestRead)
         } else {
             stream.call.points.response_written_ns = Some(time_ns);
+            stream.response_read = ResponseRead::Awaited;
             (1, Point::ResponseRead)
         };
         if let Some(reached) = self.reads[direction].wait(head.offset, head.stream, point) {
@@ -342,7 +352,7 @@ impl Connection {
 
     fn reset(&mut self, head: &Head, sink: &mut Sink<'_>) {
         if let Some(stream) = self.streams.get_mut(&head.stream) {
-            stream.reset(head.note, sink.clock.unix_ns(head.time_ns));
+            stream.reset(head.note, stream.clock.unix_ns(head.time_ns));
             self.finish(head.stream, sink);
         }
     }
@@ -361,7 +371,7 @@ impl Connection {
 
     fn reached(&mut self, reached: Reached, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&reached.stream) else { return };
-        stream.reached(reached.point, reached.time_ns.map(|time_ns| sink.clock.unix_ns(time_ns)));
+        stream.reached(reached.point, reached.time_ns.map(|time_ns| stream.clock.unix_ns(time_ns)));
         if reached.point == Point::ResponseRead && stream.over_ns.is_some() {
             self.finish(reached.stream, sink);
         }
@@ -371,6 +381,9 @@ impl Connection {
     /// that answer is: a write is told of when it returns.
     fn close(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) -> bool {
         self.closed_ns[end] = Some(sink.clock.unix_ns(head.time_ns));
+        if head.note != self.directions[end].sequence {
+            self.lose_track();
+        }
         let [Some(client_ns), Some(_)] = self.closed_ns else { return false };
         self.abandon(client_ns, sink);
         true

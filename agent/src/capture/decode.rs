@@ -113,6 +113,24 @@ impl Decoder {
         self.connections.values().fold(execs, |sum, connection| sum.plus(connection.gaps()))
     }
 
+    /// The connections that are followed.
+    pub fn connections(&self) -> impl Iterator<Item = u64> {
+        self.connections.keys().copied()
+    }
+
+    /// A connection is over, though its close was not told; `lost` says that this may be because its last records were lost.
+    pub fn closed_unseen(&mut self, id: u64, lost: bool, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        let tell = &mut |event| tell(Event::Call(event));
+        if let Some(mut connection) = self.connections.remove(&id) {
+            if lost {
+                connection.lose_track();
+            }
+            self.gaps = self.gaps.plus(connection.gaps());
+            self.gaps.closes_unseen += 1;
+            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        }
+    }
+
     /// The programs are detached: every open call ends as abandoned, and the ends of processes will not be told.
     pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
         let tell = &mut |event| tell(Event::Call(event));

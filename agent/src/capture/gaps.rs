@@ -13,6 +13,8 @@ pub struct Gaps {
     pub tracks_lost: u64,
     /// Points of calls that waited for a read for too long.
     pub points_given_up: u64,
+    /// Connections that were found to be over.
+    pub closes_unseen: u64,
     /// Processes forgotten before their end because too many ran.
     pub execs_forgotten: u64,
 }
@@ -25,18 +27,20 @@ impl Gaps {
             streams_refused: self.streams_refused + other.streams_refused,
             tracks_lost: self.tracks_lost + other.tracks_lost,
             points_given_up: self.points_given_up + other.points_given_up,
+            closes_unseen: self.closes_unseen + other.closes_unseen,
             execs_forgotten: self.execs_forgotten + other.execs_forgotten,
         }
     }
 
     /// Each cause's label in metrics, and its count.
-    pub fn by_cause(self) -> [(&'static str, u64); 6] {
+    pub fn by_cause(self) -> [(&'static str, u64); 7] {
         [
             ("stray_record", self.strays),
             ("connection_refused", self.connections_refused),
             ("stream_refused", self.streams_refused),
             ("track_lost", self.tracks_lost),
             ("point_given_up", self.points_given_up),
+            ("close_unseen", self.closes_unseen),
             ("exec_forgotten", self.execs_forgotten),
         ]
     }

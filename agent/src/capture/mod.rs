@@ -16,6 +16,7 @@ mod decode;
 mod dump;
 pub mod execs;
 mod gaps;
+mod gone;
 mod governor;
 pub mod identity;
 pub mod ladder;

@@ -58,6 +58,14 @@ pub fn cri_listeners(paths: &[WatchedPath]) -> io::Result<Vec<u64>> {
     Ok(dump(TCP_LISTEN)?.into_iter().filter(is_cri).map(|socket| socket.inode).collect())
 }
 
+/// The inodes of all established unix sockets of this network namespace and of their peers, wherever those are.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn inodes() -> io::Result<HashSet<u64>> {
+    Ok(dump(TCP_ESTABLISHED)?.into_iter().flat_map(|socket| [Some(socket.inode), socket.peer]).flatten().collect())
+}
+
 /// An accepted socket shows its listener's path; its peer is the client.
 fn on_watched_paths(sockets: &[UnixSocket], paths: &[WatchedPath]) -> Vec<OldConnection> {
     let watched = |socket: &UnixSocket| {

@@ -40,6 +40,7 @@ struct Waiting {
 pub struct Reads {
     /// In the order of their offsets.
     reads: VecDeque<Read>,
+    /// In the order of their offsets.
     waiting: VecDeque<Waiting>,
     /// Sequence number of the latest read.
     sequence: u32,
@@ -82,7 +83,9 @@ impl Reads {
             self.waiting.pop_front();
             self.given_up += 1;
         }
-        self.waiting.push_back(Waiting { offset, stream, point });
+        // The end of a streaming call's first message is told when its second begins: others that end later were told before.
+        let after = self.waiting.iter().rposition(|waiting| waiting.offset <= offset).map_or(0, |index| index + 1);
+        self.waiting.insert(after, Waiting { offset, stream, point });
         None
     }
 }
@@ -104,6 +107,16 @@ mod tests {
         assert_eq!(reads.wait(30, 3, Point::RequestRead), None);
         assert_eq!(collect(&mut reads, 9, 1, 100), []);
         assert_eq!(collect(&mut reads, 30, 2, 200), [(1, Some(200)), (3, Some(200))]);
+    }
+
+    #[test]
+    fn a_point_that_is_told_of_late_is_reached_in_its_place() {
+        let mut reads = Reads::default();
+        reads.wait(30, 3, Point::ResponseRead);
+        reads.wait(20, 1, Point::ResponseRead);
+        reads.wait(25, 5, Point::ResponseRead);
+        assert_eq!(collect(&mut reads, 20, 1, 100), [(1, Some(100))]);
+        assert_eq!(collect(&mut reads, 30, 2, 200), [(5, Some(200)), (3, Some(200))]);
     }
 
     #[test]

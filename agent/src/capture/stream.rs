@@ -8,8 +8,10 @@
 
 use std::sync::Arc;
 
+use spanlet_abi::event::Head;
 use spanlet_http2::{HeaderList, grpc_timeout};
 
+use super::clock::Clock;
 use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS};
 use super::reads::Point;
 use super::subject::{self, Field};
@@ -31,6 +33,9 @@ pub mod code {
 #[derive(Debug)]
 pub struct Stream {
     pub call: Call,
+    /// Every time of a call is told by the clock that was sampled last when it began: between two samples the wall clock is
+    /// slewed, which would make short phases negative.
+    pub clock: Clock,
     fields: Vec<Field>,
     response_id: Option<String>,
     /// [`crate::call::CallEvent::Started`] was told.
@@ -39,6 +44,16 @@ pub struct Stream {
     response_headers: bool,
     /// When the last byte of the response was written; the call only waits for it to be read.
     pub over_ns: Option<u64>,
+    pub response_read: ResponseRead,
+}
+
+/// Whether the response, of a streaming call its first message, was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseRead {
+    /// Its end is not known yet.
+    NotAwaited,
+    Awaited,
+    Reached,
 }
 
 /// A value whose name is known from the wire, or, where the name is older than the attach, from its shape.
@@ -50,12 +65,13 @@ fn header<'a>(list: &'a HeaderList, name: &[u8]) -> Option<&'a [u8]> {
 
 impl Stream {
     /// A call that began with these request headers.
-    pub fn begin(connection: u64, stream: u32, socket: &Arc<Socket>, started_ns: u64, headers: &HeaderList) -> Self {
+    pub fn begin(connection: u64, head: &Head, socket: &Arc<Socket>, clock: Clock, headers: &HeaderList) -> Self {
+        let started_ns = clock.unix_ns(head.begun_ns);
         let method = header(headers, b":path").and_then(|path| std::str::from_utf8(path).ok());
         let method: Option<Arc<str>> = method.map(|path| Arc::from(path.strip_prefix('/').unwrap_or(path)));
         let call = Call {
             connection,
-            stream,
+            stream: head.stream,
             socket: Arc::clone(socket),
             naming: if method.is_some() { Naming::Wire } else { Naming::Unknown },
             method,
@@ -73,7 +89,16 @@ impl Stream {
             server: Peer::default(),
             owner: None,
         };
-        Self { call, fields: Vec::new(), response_id: None, told: false, response_headers: false, over_ns: None }
+        Self {
+            call,
+            clock,
+            fields: Vec::new(),
+            response_id: None,
+            told: false,
+            response_headers: false,
+            over_ns: None,
+            response_read: ResponseRead::NotAwaited,
+        }
     }
 
     /// A part of a field of the request.
@@ -130,15 +155,23 @@ impl Stream {
             self.call.points.response_started_ns = Some(begun_ns);
         }
         if ends {
-            let shape = if after_data || self.response_headers { code::OK } else { code::UNKNOWN };
-            let status =
-                header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-            self.call.status = Some(match status {
-                Some(code) => Status { code, source: StatusSource::Wire },
-                None => Status { code: shape, source: StatusSource::Shape },
-            });
+            let told = header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+            self.call.status = match told {
+                Some(code) => Some(Status { code, source: StatusSource::Wire }),
+                None => self.shape(after_data).map(|code| Status { code, source: StatusSource::Shape }),
+            };
         }
         self.response_headers = true;
+    }
+
+    /// The outcome by the shape of the response: a message and trailers, or trailers only. Headers and trailers without a message
+    /// may be an error or a stream of nothing.
+    fn shape(&self, after_data: bool) -> Option<u8> {
+        match (after_data, self.response_headers) {
+            (true, _) => Some(code::OK),
+            (false, false) => Some(code::UNKNOWN),
+            (false, true) => None,
+        }
     }
 
     /// The response's last byte was written.
@@ -147,8 +180,7 @@ impl Stream {
         self.over(time_ns);
     }
 
-    /// The call is over but for what may still be read. Not before it began: the wall clock may have been set back
-    /// since.
+    /// The call is over but for what may still be read. Not before it began, in whatever order its records come.
     pub fn over(&mut self, time_ns: u64) {
         self.over_ns = Some(time_ns);
         self.set_ended(time_ns);
@@ -163,6 +195,7 @@ impl Stream {
         match point {
             Point::RequestRead => self.call.points.request_read_ns = time_ns,
             Point::ResponseRead => {
+                self.response_read = ResponseRead::Reached;
                 self.call.points.response_read_ns = time_ns;
                 if let Some(time_ns) = time_ns.filter(|_| !self.call.streaming) {
                     self.set_ended(time_ns);
@@ -190,9 +223,11 @@ impl Stream {
         self.end(code, time_ns);
     }
 
-    /// The connection was closed under the call.
+    /// The connection was closed under the call. If track was lost, the call may have ended before.
     pub fn abandoned(&mut self, time_ns: u64) {
-        self.end(code::UNAVAILABLE, time_ns);
+        if !self.call.lost_track {
+            self.end(code::UNAVAILABLE, time_ns);
+        }
     }
 
     /// A status that was on the wire stays.

@@ -16,6 +16,7 @@ use super::attach::Attached;
 use super::clock::{Clock, SAMPLE_EVERY};
 use super::decode::Decoder;
 use super::dump::Dump;
+use super::gone::Gone;
 use super::governor::{Governor, Rests};
 use super::record::Record;
 use super::totals::Totals;
@@ -138,12 +139,13 @@ impl Worker {
         let mut clock = Clock::sample();
         let mut sampled = Instant::now();
         let mut governor = Governor::new(self.config.max_cpu_ratio, Clock::monotonic_ns());
+        let mut gone = Gone::new(Clock::monotonic_ns());
         loop {
             wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
             if sampled.elapsed() >= SAMPLE_EVERY {
                 clock = Clock::sample();
                 sampled = Instant::now();
-                let cost_ns = self.tick(&mut attached, decoder, clock, totals);
+                let cost_ns = self.tick(&mut attached, decoder, &mut gone, clock, totals);
                 if let Some(ratio) = governor.exceeded(Clock::monotonic_ns(), cost_ns) {
                     self.abandon(&attached, decoder, clock, totals);
                     return Ok(End::TooExpensive(ratio));
@@ -167,9 +169,22 @@ impl Worker {
     }
 
     /// What is done every second or so; returns what the programs have cost since they were attached, in nanoseconds.
-    fn tick(&self, attached: &mut Attached, decoder: &mut Decoder, clock: Clock, totals: &Totals) -> u64 {
-        let now = clock.unix_ns(Clock::monotonic_ns());
-        decoder.tick(now, clock, &mut |event| drop(self.events.blocking_send(event)));
+    fn tick(
+        &self,
+        attached: &mut Attached,
+        decoder: &mut Decoder,
+        gone: &mut Gone,
+        clock: Clock,
+        totals: &Totals,
+    ) -> u64 {
+        let now_ns = Clock::monotonic_ns();
+        let now = clock.unix_ns(now_ns);
+        let mut tell = |event| drop(self.events.blocking_send(event));
+        decoder.tick(now, clock, &mut tell);
+        let lost = attached.counters.lost().iter().any(|lost| lost.kind == Kind::Closed);
+        for connection in gone.look(now_ns, decoder.connections()) {
+            decoder.closed_unseen(connection, lost, now, clock, &mut tell);
+        }
         attached.look_for_skipped();
         for (cause, count) in decoder.gaps().by_cause() {
             self.metrics.programs().gaps(cause, count);

@@ -26,7 +26,7 @@ pub enum Kind {
     Read = 8,
     /// The walker no longer knows where frames begin; `note` is a [`Reason`].
     LostTrack = 9,
-    /// An end was closed.
+    /// An end was closed; `note` is the sequence number of the last record of what it wrote: those before may be lost.
     Closed = 10,
     /// A process of the runtime was executed; payload: its arguments, then its `CNI_*` variables, each with its final zero.
     ///

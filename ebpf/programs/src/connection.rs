@@ -349,6 +349,8 @@ pub fn closed(sk: u64) {
         connect_fails(sk);
         return;
     };
-    emit::tell(endpoint, Kind::Closed, 0, 0, 0);
+    // SAFETY: points into the map.
+    let sequence = unsafe { load!(endpoint, sequence) };
+    emit::tell(endpoint, Kind::Closed, 0, 0, sequence);
     let _ = ENDPOINTS.remove(&sk);
 }

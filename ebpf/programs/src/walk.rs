@@ -35,6 +35,12 @@ const ACK: u32 = 1;
 const PADDED: u32 = 8;
 
 const FRAME_HEADER_BYTES: u64 = 9;
+/// RST_STREAM: an error code.
+const RESET_BYTES: u64 = 4;
+/// GOAWAY: the last stream, an error code.
+const GOAWAY_BYTES: u64 = 8;
+/// More than either has: their bytes could not be read.
+const UNREADABLE: u32 = 9;
 
 /// `bytes` more of the mark's buffers were accepted: walks them.
 ///
@@ -394,28 +400,55 @@ unsafe fn data_ends(endpoint: *mut Endpoint, mark: *mut Mark) {
     }
 }
 
-/// RST_STREAM and GOAWAY, at the part of their payload that holds the error code (RFC 9113 §6.4, §6.8).
+/// RST_STREAM and GOAWAY, once their error code is there (RFC 9113 §6.4, §6.8): a write may cut them anywhere.
 #[inline(never)]
 unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark) {
     // SAFETY: both point into their maps.
     unsafe {
         let goaway = load!(endpoint, frame) == GOAWAY;
-        let (from, bytes) = (address(mark), load!(mark, part));
-        let begins = load!(endpoint, left) == load!(endpoint, length);
-        take(endpoint, mark, bytes);
-        if !begins {
+        let need = if goaway { GOAWAY_BYTES } else { RESET_BYTES };
+        if !end_bytes(endpoint, mark, need) {
             return;
         }
-        let at = if goaway { 4 } else { 0 };
-        let code = if bytes >= at + 4 { read_user::<u32>(from.wrapping_add(at)) } else { None };
+        let known = load!(endpoint, have) as u64 == need;
+        store!(endpoint, have, 0);
+        store!(endpoint, frame, SKIPPED); // what follows is for people
+        let header = (&raw const (*endpoint).header).cast::<u32>();
+        let (first, second) = (u32::from_be(header.read_volatile()), u32::from_be(header.add(1).read_volatile()));
+        let code = if goaway { second } else { first };
         if goaway {
-            let last = if bytes >= 4 { read_user::<u32>(from) } else { None };
-            store!(endpoint, stream, u32::from_be(last.unwrap_or(u32::MAX)) & 0x7fff_ffff);
+            store!(endpoint, stream, if known { first } else { u32::MAX } & 0x7fff_ffff);
         } else {
             message::stream_ends(endpoint);
         }
         let kind = if goaway { Kind::GoAway } else { Kind::Reset };
-        emit::set_out(endpoint, kind, load!(mark, time_ns), 0, u32::from_be(code.unwrap_or(u32::MAX)), 0);
+        emit::set_out(endpoint, kind, load!(mark, time_ns), 0, if known { code } else { u32::MAX }, 0);
+    }
+}
+
+/// Takes what is there of the first `need` bytes of a payload, at most 8, into the place of the frame's header; says whether
+/// they are complete or the frame is over.
+#[inline(never)]
+unsafe fn end_bytes(endpoint: *mut Endpoint, mark: *mut Mark, need: u64) -> bool {
+    // SAFETY: both point into their maps; `have + take` is at most 15 of the header's 16 bytes.
+    unsafe {
+        let have = opaque(load!(endpoint, have) as u64);
+        if have > 7 {
+            return true;
+        }
+        let part = load!(mark, part);
+        let missing = need.saturating_sub(have);
+        let take_bytes = opaque(if part < missing { part } else { missing });
+        if take_bytes != 0 && take_bytes <= 8 {
+            let to = (&raw mut (*endpoint).header).cast::<u8>().add(have as usize);
+            if !copy_user(to, take_bytes as u32, address(mark)) {
+                store!(endpoint, have, UNREADABLE);
+                return true;
+            }
+            store!(endpoint, have, (have + take_bytes) as u32);
+            take(endpoint, mark, take_bytes);
+        }
+        load!(endpoint, have) as u64 == need || load!(endpoint, left) == 0
     }
 }
 

@@ -10,6 +10,7 @@ mod raw;
 pub mod replay;
 pub mod runtime;
 pub mod stand_in;
+pub mod storm;
 pub mod upstream;
 
 use anyhow::{Result, bail};

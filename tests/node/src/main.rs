@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use spanlet_node::demo::{self, Demo};
-use spanlet_node::{execs, interruptible, replay, stopped, upstream};
+use spanlet_node::{execs, interruptible, replay, stopped, storm, upstream};
 
 /// A node for tests of spanlet: real or recorded.
 #[derive(Debug, Parser)]
@@ -23,6 +23,15 @@ enum Command {
         #[arg(long, value_enum, default_value = "human")]
         output: Output,
     },
+    /// Make calls of every kind past the probes of a fresh agent, and compare what it tells with what their client knows
+    Storm {
+        #[command(flatten)]
+        options: storm::Options,
+        #[arg(long, value_enum, default_value = "human")]
+        output: Output,
+    },
+    /// Open and close connections that nobody watches beside calls, and see that the agent tells of the calls only and stays flat
+    Churn(storm::ChurnOptions),
     /// Run a pod on a real containerd (or replay one) beside spanlet, and print where its start spent its time
     Demo(demo::Options),
     /// Stand for a runtime, start processes, and compare what an agent saw of them
@@ -32,6 +41,15 @@ enum Command {
     /// One side of a replay; started by `replay`
     #[command(hide = true)]
     ReplaySide(replay::SideArguments),
+    /// The client of a storm; started by `storm`
+    #[command(hide = true)]
+    StormClient(storm::ClientArguments),
+    /// The server of a storm; started by `storm`
+    #[command(hide = true)]
+    StormServer(storm::ServerArguments),
+    /// Threads that are blocked in reads and writes; started by `storm`
+    #[command(hide = true)]
+    StormBlocked(storm::BlockedArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,6 +80,15 @@ fn run(command: Command) -> Result<ExitCode> {
             interruptible(upstream::serve(&options)).await?;
             Ok(ExitCode::SUCCESS)
         }),
+        Command::Storm { options, output } => block_on(run_storm(options, output)),
+        Command::Churn(options) => block_on(async move {
+            let report = interruptible(storm::churn(&options)).await?;
+            println!("{report}");
+            Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }),
+        Command::StormClient(arguments) => block_on(storm::run_client(arguments)).map(|()| ExitCode::SUCCESS),
+        Command::StormServer(arguments) => block_on(storm::run_server(arguments)).map(|()| ExitCode::SUCCESS),
+        Command::StormBlocked(arguments) => storm::block(&arguments).map(|()| ExitCode::SUCCESS),
         Command::ReplaySide(arguments) => replay::play(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -77,6 +104,15 @@ async fn run_replay(options: replay::Options, output: Output) -> Result<ExitCode
         Output::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
     }
     Ok(if summary.balances() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_storm(options: storm::Options, output: Output) -> Result<ExitCode> {
+    let report = interruptible(storm::run(&options)).await?;
+    match output {
+        Output::Human => println!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(if report.holds(options.exact) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run_demo(options: demo::Options) -> Result<ExitCode> {
