@@ -46,6 +46,12 @@ impl Offline {
         self.decoder.tick(now_unix_ns, self.clock, tell);
     }
 
+    /// A connection's client is nowhere any more, and no close was told; `lost` if records of it may have been lost.
+    pub fn closed_unseen(&mut self, connection: u64, lost: bool, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
+        let now_unix_ns = self.clock.unix_ns(monotonic_ns);
+        self.decoder.closed_unseen(connection, lost, now_unix_ns, self.clock, tell);
+    }
+
     /// The programs are detached.
     pub fn abandon(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
         let now_unix_ns = self.clock.unix_ns(monotonic_ns);
@@ -121,14 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_ends_no_call_before_it_began() {
-        let mut run = Run::new();
-        run.capture.set_clock_offset_ns(1_000_000);
-        run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
-        run.capture.set_clock_offset_ns(0);
-        run.take(Kind::Headers, last_headers(SERVER, 1, 200), &[0x88]);
-        let calls = run.abandon();
-        assert_eq!((calls[0].started_ns, calls[0].ended_ns), (1_000_100, 1_000_100));
+    fn no_call_ends_before_it_began() {
+        for (response_ns, ended_ns) in [(200, 1_200), (50, 1_100)] {
+            let mut run = Run::new();
+            run.capture.set_clock_offset_ns(1_000);
+            run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+            run.capture.set_clock_offset_ns(0); // set back while the call runs
+            run.take(Kind::Headers, last_headers(SERVER, 1, response_ns), &[0x88]);
+            let calls = run.abandon();
+            assert_eq!((calls[0].started_ns, calls[0].ended_ns), (1_100, ended_ns));
+        }
     }
 
     #[test]

@@ -180,8 +180,7 @@ impl Stream {
         self.over(time_ns);
     }
 
-    /// The call is over but for what may still be read. Not before it began: the wall clock may have been set back
-    /// since.
+    /// The call is over but for what may still be read. Not before it began, in whatever order its records come.
     pub fn over(&mut self, time_ns: u64) {
         self.over_ns = Some(time_ns);
         self.set_ended(time_ns);

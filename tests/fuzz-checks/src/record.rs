@@ -20,11 +20,12 @@ use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, headers};
 use crate::input::Input;
 
 /// Values of the first octet that are not a record's kind: a tick of the clock, a method learnt, a clock set anew, octets as they
-/// stand.
+/// stand, a socket that is nowhere any more.
 const TICK: u8 = 16;
 const LEARN: u8 = 17;
 const SET_CLOCK: u8 = 18;
 const RAW: u8 = 19;
+const GONE: u8 = 20;
 
 /// Connections that an input can name by number; repeated records can open more.
 const NUMBERED_CONNECTIONS: u64 = 8;
@@ -209,6 +210,11 @@ impl Run {
                 self.capture.learn(u64::from(step.connection) % NUMBERED_CONNECTIONS, u32::from(step.stream), &method);
             }
             SET_CLOCK => self.capture.set_clock_offset_ns(i64::from(step.offset.cast_signed()) * 1_000),
+            GONE => {
+                let connection = u64::from(step.connection) % NUMBERED_CONNECTIONS;
+                let lost = step.flags & 1 != 0;
+                self.capture.closed_unseen(connection, lost, self.now_ns, &mut |event| model.told(&event));
+            }
             RAW => self.take_record(step.data),
             _ => {
                 for turn in 0..step.times().min(self.max_records - self.records) {

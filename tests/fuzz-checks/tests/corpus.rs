@@ -14,7 +14,7 @@ use spanlet_fuzz_checks::{RecordInput, TARGETS, Target, record_up_to};
 use spanlet_http2::frame::flag;
 
 /// Mutations of each target's corpus: what all of them together do in a few seconds without optimisations.
-const MUTATIONS: usize = 3_000;
+const MUTATIONS: usize = 2_000;
 /// Octets that lengths, counts and flags break at.
 const SPECIAL: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 4, 8, 64];
 /// Longest mutated input; libFuzzer's default.
