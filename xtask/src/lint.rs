@@ -38,6 +38,9 @@ fn format() -> Result<()> {
     let mut programs = sh::cargo();
     programs.current_dir(build::programs_dir()).args(["fmt", "--", "--check"]);
     sh::step("Checking the format of the kernel programs", &mut programs)?;
+    let mut targets = sh::cargo();
+    targets.current_dir(sh::root().join("tests/fuzz")).args(["fmt", "--", "--check"]);
+    sh::step("Checking the format of the fuzz targets", &mut targets)?;
     Ok(())
 }
 

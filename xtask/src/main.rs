@@ -3,6 +3,7 @@
 mod arch;
 mod build;
 mod ci;
+mod fuzz;
 mod lint;
 mod node;
 mod setup;
@@ -35,6 +36,8 @@ enum Command {
     Replay(PassedOn),
     /// Run every test that this machine can run
     Test(test::Arguments),
+    /// Look for inputs that break the readers of frames, headers, connections and kernel events
+    Fuzz(fuzz::Arguments),
     /// Check format, lints, architecture, licences and bans
     Lint,
     /// Replay a recorded kubelet on other kernels, each in a virtual machine
@@ -80,6 +83,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(passed) => node::run("demo", &passed.arguments),
         Command::Replay(passed) => node::run("replay", &passed.arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Lint => lint::run(),
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Ci => ci::run(),

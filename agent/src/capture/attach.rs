@@ -266,3 +266,50 @@ impl Attached {
         self.names.iter().map(|name| (*name, count(name))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = include_str!("../../../ebpf/README.md");
+
+    /// Hooks in the table's column of a mode, as `fentry unix_release_sock`.
+    fn documented(column: usize) -> Vec<String> {
+        let hooks = TABLE.split("## Hooks").nth(1).expect("the chapter is there");
+        let rows = hooks.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        let cells = rows.skip(2).filter_map(|row| row.split('|').nth(column + 2));
+        let mut hooks: Vec<String> = cells
+            .flat_map(|cell| cell.split(','))
+            .filter_map(|hook| {
+                let mut words = hook.split_whitespace().map(|word| word.trim_matches('`'));
+                let kind = words.next().filter(|kind| ["fentry", "fexit", "kprobe", "tp_btf"].contains(kind))?;
+                Some(format!("{kind} {}", words.next()?))
+            })
+            .collect();
+        hooks.sort();
+        hooks.dedup();
+        hooks
+    }
+
+    fn attached(mode: Mode) -> Vec<String> {
+        let all = programs(mode).iter().chain(super::super::tasks::PROGRAMS);
+        let mut hooks: Vec<String> = all
+            .map(|entry| match entry.hook {
+                Hook::Tracepoint(name) => format!("tp_btf {name}"),
+                Hook::Entry(function) => format!("fentry {function}"),
+                Hook::Exit(function) => format!("fexit {function}"),
+                Hook::Probe(function) => format!("kprobe {function}"),
+            })
+            .collect();
+        hooks.sort();
+        hooks.dedup();
+        hooks
+    }
+
+    #[test]
+    fn the_documented_hooks_are_those_that_are_attached() {
+        for (column, mode) in [Mode::Fentry, Mode::Kprobe, Mode::Tracepoint].into_iter().enumerate() {
+            assert_eq!(documented(column), attached(mode), "{}", mode.label());
+        }
+    }
+}

@@ -22,7 +22,6 @@ impl Clock {
     }
 
     /// A clock with a known offset.
-    #[cfg(test)]
     pub const fn with_offset_ns(offset_ns: i64) -> Self {
         Self { offset_ns }
     }

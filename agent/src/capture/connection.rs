@@ -8,8 +8,9 @@ use spanlet_http2::frame::{FrameHeader, FrameType, flag};
 use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
 
 use super::clock::Clock;
+use super::decode::Kept;
 use super::gaps::Gaps;
-use super::limits::{CLOSED_FOR_NS, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
+use super::limits::{CLOSED_FOR_NS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
@@ -31,7 +32,7 @@ struct Direction {
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
-    pub socket: Arc<Socket>,
+    socket: Arc<Socket>,
     directions: [Direction; 2],
     /// Reads of what the client writes, and of what the server writes.
     reads: [Reads; 2],
@@ -80,8 +81,10 @@ impl Direction {
             self.payload.clear();
             self.cut = false;
         }
-        self.payload.extend_from_slice(record.data);
-        self.cut |= head.captured < head.length;
+        let room = MAX_HEADER_BYTES - self.payload.len();
+        let kept = &record.data[..record.data.len().min(room)];
+        self.payload.extend_from_slice(kept);
+        self.cut |= kept.len() < head.length as usize;
         if head.note & headers::FRAME_COMPLETE == 0 {
             return None;
         }
@@ -120,6 +123,19 @@ impl Connection {
         }
     }
 
+    /// How much is kept now.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            connections: 0, // its owner counts them, and processes
+            execs: 0,
+            streams: self.streams.len(),
+            waiting_points: self.reads.iter().map(Reads::waiting_points).sum(),
+            unnamed: self.unnamed.len(),
+            header_bytes: self.directions.iter().map(|direction| direction.payload.len()).sum(),
+            field_bytes: self.streams.values().map(Stream::field_bytes).max().unwrap_or_default(),
+        }
+    }
+
     /// A connection that was opened, or found.
     pub fn new(id: u64, socket: Arc<Socket>, note: u32) -> Self {
         let old = note & opened::OLD != 0;
@@ -142,6 +158,12 @@ impl Connection {
     /// The record that announced the connection counts as one of the client's.
     pub fn opened(&mut self, head: &Head) {
         self.directions[usize::from(CLIENT)].sequence = head.sequence;
+    }
+
+    /// The connection is announced again, by its better known path.
+    pub fn opened_again(&mut self, head: &Head, socket: Arc<Socket>) {
+        self.check_sequence(usize::from(CLIENT), head);
+        self.socket = socket;
     }
 
     /// Takes in one record. Says whether the connection is over.
@@ -297,8 +319,7 @@ impl Connection {
         let time_ns = stream.clock.unix_ns(head.time_ns);
         if stream.response_read != ResponseRead::NotAwaited {
             // The phases are those of the first message, whose end was told before; it may not have been read yet.
-            stream.over_ns = Some(time_ns);
-            stream.call.ended_ns = time_ns;
+            stream.over(time_ns);
             if stream.response_read == ResponseRead::Reached {
                 self.finish(head.stream, sink);
             }

@@ -25,7 +25,30 @@ pub struct Decoder {
     gaps: Gaps,
 }
 
+/// How much a decoder keeps, for holding it against [`super::limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    pub connections: usize,
+    /// Processes that run.
+    pub execs: usize,
+    /// Open calls of the connection that has most; so are the next ones.
+    pub streams: usize,
+    /// Points that wait for reads, both directions.
+    pub waiting_points: usize,
+    /// Calls without a name whose spans may still tell it.
+    pub unnamed: usize,
+    /// Octets of header frames under way, both directions.
+    pub header_bytes: usize,
+    /// Bytes of request fields of the call that has most.
+    pub field_bytes: usize,
+}
+
 impl Decoder {
+    /// With another way to find containers than this machine's `/proc`.
+    pub fn with_containers(containers: Containers) -> Self {
+        Self { containers, ..Self::default() }
+    }
+
     /// Takes in one record and tells of the calls and execs that it starts or finishes.
     pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
         match record.kind {
@@ -58,8 +81,7 @@ impl Decoder {
             return;
         };
         if let Some(known) = self.connections.get_mut(&id) {
-            known.socket = socket;
-            known.opened(&record.head);
+            known.opened_again(&record.head, socket);
             return;
         }
         if self.connections.len() == MAX_CONNECTIONS {
@@ -119,10 +141,33 @@ impl Decoder {
         }
     }
 
+    /// How much is kept now; goes through all open calls.
+    pub fn kept(&self) -> Kept {
+        let own = Kept { connections: self.connections.len(), execs: self.execs.running(), ..Kept::default() };
+        let connections = self.connections.values().map(Connection::kept);
+        connections.fold(own, Kept::most)
+    }
+
     /// A joined span told the method of a call.
     pub fn learn(&mut self, connection: u64, stream: u32, method: &Arc<str>) {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.learn(stream, method);
+        }
+    }
+}
+
+impl Kept {
+    /// The larger of both in everything.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.max(other.connections),
+            execs: self.execs.max(other.execs),
+            streams: self.streams.max(other.streams),
+            waiting_points: self.waiting_points.max(other.waiting_points),
+            unnamed: self.unnamed.max(other.unnamed),
+            header_bytes: self.header_bytes.max(other.header_bytes),
+            field_bytes: self.field_bytes.max(other.field_bytes),
         }
     }
 }

@@ -30,6 +30,11 @@ impl Execs {
         }
     }
 
+    /// How many processes run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// What was given up so far.
     pub fn gaps(&self) -> Gaps {
         self.gaps
@@ -73,7 +78,7 @@ impl Execs {
 }
 
 fn ended(mut exec: Exec, head: &Head, clock: Clock) -> Exec {
-    exec.ended_ns = Some(clock.unix_ns(head.time_ns));
+    exec.ended_ns = Some(clock.unix_ns(head.time_ns).max(exec.started_ns)); // the wall clock may have been set back since
     if head.flags & exit::LEFT == 0 {
         exec.exit_status = Some(head.note as i32);
         exec.cpu_ns = Some(head.offset);

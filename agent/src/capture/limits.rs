@@ -1,5 +1,7 @@
 //! The caps of capture's user side, each with its reason.
 
+use spanlet_abi::limits::{HEADER_BLOCK_BYTES, NESTED_BYTES};
+
 /// Connections followed at once; the kernel side knows as many.
 pub const MAX_CONNECTIONS: usize = 4096;
 
@@ -8,6 +10,12 @@ pub const MAX_STREAMS: usize = 4096;
 
 /// Fields of one request kept: a CSI request has at most a handful of paths, a DRA request three a claim.
 pub const MAX_FIELDS: usize = 64;
+
+/// Octets of one header frame kept: the kernel side copies no more of a whole block.
+pub const MAX_HEADER_BYTES: usize = HEADER_BLOCK_BYTES;
+
+/// Bytes of one field kept: the kernel side copies no more of any.
+pub const MAX_FIELD_BYTES: usize = NESTED_BYTES;
 
 /// Reads remembered for writes that are told of later: in tracepoint mode a read may return before the write that fed it does.
 pub const MAX_READS: usize = 256;

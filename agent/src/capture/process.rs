@@ -9,12 +9,26 @@ use spanlet_abi::limits::ID_BYTES;
 const MAX_PROCESSES: usize = 1024;
 
 /// Containers by process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Containers {
     known: HashMap<u32, Option<Arc<str>>>,
+    /// The content of a process's `/proc/PID/cgroup`, empty if there is none.
+    groups_of: fn(u32) -> String,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        let groups_of = |process| std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        Self { known: HashMap::new(), groups_of }
+    }
 }
 
 impl Containers {
+    /// Where the processes are those of another time or machine: none is looked up.
+    pub fn unknown() -> Self {
+        Self { groups_of: |_| String::new(), ..Self::default() }
+    }
+
     /// The container's id, `None` for a process of the node.
     pub fn of_process(&mut self, process: u32) -> Option<Arc<str>> {
         if let Some(known) = self.known.get(&process) {
@@ -23,8 +37,7 @@ impl Containers {
         if self.known.len() == MAX_PROCESSES {
             self.known.clear();
         }
-        let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
-        let container = container_of(&groups).map(Arc::from);
+        let container = container_of(&(self.groups_of)(process)).map(Arc::from);
         self.known.insert(process, container.clone());
         container
     }

@@ -65,6 +65,11 @@ impl Reads {
         }
     }
 
+    /// Points that wait.
+    pub fn waiting_points(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Waits until everything up to `offset` was read, or says that it was.
     pub fn wait(&mut self, offset: u64, stream: u32, point: Point) -> Option<Reached> {
         if self.reads.back().is_some_and(|last| last.offset >= offset) {

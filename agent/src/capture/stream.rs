@@ -12,7 +12,7 @@ use spanlet_abi::event::Head;
 use spanlet_http2::{HeaderList, grpc_timeout};
 
 use super::clock::Clock;
-use super::limits::MAX_FIELDS;
+use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS};
 use super::reads::Point;
 use super::subject::{self, Field};
 use crate::call::{Call, Naming, Peer, Points, Socket, Status, StatusSource, Traceparent};
@@ -104,12 +104,21 @@ impl Stream {
     /// A part of a field of the request.
     pub fn request_field(&mut self, number: u32, part: &[u8], begins: bool, nested: bool, cut: bool) {
         if begins && self.fields.len() < MAX_FIELDS {
-            self.fields.push(Field { number, nested, cut, bytes: part.to_vec() });
-        } else if let Some(last) = self.fields.last_mut().filter(|last| !begins && last.number == number) {
-            last.bytes.extend_from_slice(part);
-            last.cut |= cut;
+            self.fields.push(Field { number, nested, cut, bytes: Vec::new() });
+        } else if begins {
+            return;
+        }
+        if let Some(last) = self.fields.last_mut().filter(|last| last.number == number) {
+            let kept = &part[..part.len().min(MAX_FIELD_BYTES - last.bytes.len())];
+            last.bytes.extend_from_slice(kept);
+            last.cut |= cut || kept.len() < part.len();
         }
         self.settle_subject();
+    }
+
+    /// Bytes kept of the request's fields.
+    pub fn field_bytes(&self) -> usize {
+        self.fields.iter().map(|field| field.bytes.len()).sum()
     }
 
     /// The method is known now.
@@ -168,8 +177,17 @@ impl Stream {
     /// The response's last byte was written.
     pub fn response_written(&mut self, time_ns: u64) {
         self.call.points.response_written_ns = Some(time_ns);
-        self.call.ended_ns = time_ns;
+        self.over(time_ns);
+    }
+
+    /// The call is over but for what may still be read. Not before it began, in whatever order its records come.
+    pub fn over(&mut self, time_ns: u64) {
         self.over_ns = Some(time_ns);
+        self.set_ended(time_ns);
+    }
+
+    fn set_ended(&mut self, time_ns: u64) {
+        self.call.ended_ns = time_ns.max(self.call.started_ns);
     }
 
     /// A point was reached by a read.
@@ -179,8 +197,8 @@ impl Stream {
             Point::ResponseRead => {
                 self.response_read = ResponseRead::Reached;
                 self.call.points.response_read_ns = time_ns;
-                if !self.call.streaming {
-                    self.call.ended_ns = time_ns.unwrap_or(self.call.ended_ns);
+                if let Some(time_ns) = time_ns.filter(|_| !self.call.streaming) {
+                    self.set_ended(time_ns);
                 }
             }
         }
@@ -216,7 +234,7 @@ impl Stream {
     fn end(&mut self, code: u8, time_ns: u64) {
         if self.call.status.is_none() {
             self.call.status = Some(Status { code, source: StatusSource::Inferred });
-            self.call.ended_ns = time_ns.max(self.call.started_ns);
+            self.set_ended(time_ns);
         }
     }
 }

@@ -37,7 +37,7 @@ const INIT: u32 = 1;
 const NO_EXIST: u64 = 1;
 
 /// What makes a process followed comes last.
-const PROGRAMS: &[Entry] = &[
+pub(super) const PROGRAMS: &[Entry] = &[
     entry("process_exit", Hook::Tracepoint("sched_process_exit")),
     twin("process_exec", "process_exec_bounded", Hook::Tracepoint("sched_process_exec")),
     entry("process_fork", Hook::Tracepoint("sched_process_fork")),

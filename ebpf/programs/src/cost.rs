@@ -33,7 +33,7 @@ unsafe fn begins(slot: *mut Runs) {
     unsafe {
         let runs = load!(slot, runs).wrapping_add(1);
         store!(slot, runs, runs);
-        if runs % TIMED_EVERY == 0 {
+        if runs.is_multiple_of(TIMED_EVERY) {
             store!(slot, began_ns, now_ns());
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::plan::{BPF_LINKER_VERSION, CARGO_DENY_VERSION, LLVM_MAJOR, Step};
+use super::plan::{BPF_LINKER_VERSION, CARGO_DENY_VERSION, CARGO_FUZZ_VERSION, LLVM_MAJOR, Step};
 use super::{service, tools_dir};
 use crate::sh;
 
@@ -29,6 +29,11 @@ pub(super) fn apply(steps: &[Step]) -> Result<()> {
             }
             Step::BpfLinker { beside_users } => install_bpf_linker(*beside_users)?,
             Step::CargoDeny => install_cargo_deny()?,
+            Step::CargoFuzz => {
+                let mut install = sh::cargo();
+                install.args(["install", "cargo-fuzz", "--locked", "--version", CARGO_FUZZ_VERSION]);
+                sh::step(&format!("Building cargo-fuzz {CARGO_FUZZ_VERSION} (about a minute)"), &mut install)?;
+            }
             Step::RustLinters => {
                 let mut add = Command::new("rustup"); // for the toolchain in use, which RUSTUP_TOOLCHAIN names
                 sh::step("Fetching rustfmt and clippy", add.args(["component", "add", "rustfmt", "clippy"]))?;

@@ -23,6 +23,7 @@ pub(super) fn look() -> Result<Machine> {
         nightly_has_source: nightly_has_source(),
         bpf_linker: version_of("bpf-linker"),
         cargo_deny: version_of("cargo-deny"),
+        cargo_fuzz: version_of("cargo-fuzz"),
         has_rust_linters: ["rustfmt", "clippy-driver"].iter().all(|tool| sh::probe(tool, &["--version"]).is_some()),
     })
 }

@@ -9,6 +9,9 @@ pub(super) const LLVM_MAJOR: &str = "22";
 /// Checks licences and bans.
 pub(super) const CARGO_DENY_VERSION: &str = "0.20.2";
 
+/// Builds and runs fuzz targets.
+pub(super) const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
 /// What a command is going to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -18,6 +21,8 @@ pub(crate) enum Need {
     Runtime,
     /// Check sources and dependencies.
     Lint,
+    /// Fuzz.
+    Fuzz,
     /// Boot other kernels.
     VirtualMachines,
     /// Build for arm64, and boot its kernels.
@@ -25,8 +30,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::KernelPrograms, Self::Runtime, Self::Lint, Self::VirtualMachines, Self::Arm64];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::KernelPrograms, Self::Runtime, Self::Lint, Self::Fuzz, Self::VirtualMachines, Self::Arm64];
 }
 
 /// How the kernel programs are compiled.
@@ -96,6 +101,8 @@ pub(super) const TOOLS: &[Tool] = &[
         package: "rust-web-clippy",
         present: Present::Package,
     },
+    // libFuzzer is C++
+    Tool { needs: &[Need::Fuzz], toolchain: None, package: "g++", present: Present::Program("c++") },
     runtime("containerd", Present::Program("containerd")),
     runtime("runc", Present::Program("runc")),
     runtime("containernetworking-plugins", Present::File("/usr/lib/cni/bridge")),
@@ -125,6 +132,7 @@ pub(super) struct Machine {
     pub(super) nightly_has_source: bool,
     pub(super) bpf_linker: Option<String>,
     pub(super) cargo_deny: Option<String>,
+    pub(super) cargo_fuzz: Option<String>,
     /// rustfmt and clippy of the toolchain in use, which a minimal installation leaves out.
     pub(super) has_rust_linters: bool,
 }
@@ -140,6 +148,7 @@ pub(super) enum Step {
         beside_users: bool,
     },
     CargoDeny,
+    CargoFuzz,
     RustLinters,
 }
 
@@ -169,6 +178,9 @@ pub(super) fn plan(needs: &[Need], machine: &Machine) -> Plan {
     if needs.contains(&Need::Lint) {
         plan_linters(machine, &mut plan);
     }
+    if needs.contains(&Need::Fuzz) && machine.cargo_fuzz.is_none() {
+        plan.steps.push(Step::CargoFuzz);
+    }
     plan
 }
 
@@ -189,7 +201,9 @@ fn plan_packages(needs: &[Need], machine: &Machine, plan: &mut Plan) {
         tool.needs.iter().any(|need| needs.contains(need))
             && tool.toolchain.is_none_or(|toolchain| toolchain == plan.toolchain)
     });
-    let packages: Vec<_> = wanted.map(|tool| tool.package).filter(|name| machine.missing.contains(name)).collect();
+    let mut packages: Vec<_> = wanted.map(|tool| tool.package).filter(|name| machine.missing.contains(name)).collect();
+    let mut listed = BTreeSet::new();
+    packages.retain(|package| listed.insert(*package)); // some are there for two needs
     if packages.is_empty() {
         return;
     }
@@ -271,6 +285,7 @@ mod tests {
             nightly_has_source: false,
             bpf_linker: None,
             cargo_deny: None,
+            cargo_fuzz: None,
             has_rust_linters: false,
         }
     }
@@ -280,6 +295,7 @@ mod tests {
             missing: BTreeSet::new(),
             bpf_linker: Some(BPF_LINKER_VERSION.into()),
             cargo_deny: Some("0.18.0".into()),
+            cargo_fuzz: Some("0.12.0".into()),
             has_rust_linters: true,
             ..fresh()
         }
@@ -298,10 +314,13 @@ mod tests {
         let linker = Step::BpfLinker { beside_users: false };
         let apt = |packages: &[&'static str]| Step::Apt { packages: packages.to_vec() };
         let demo: Vec<_> = COMPILER.into_iter().chain(RUNTIME).collect();
-        let table: [(&[Need], Vec<Step>); 5] = [
+        let fuzz = || vec![apt(&COMPILER), linker.clone(), Step::CargoFuzz];
+        let table: [(&[Need], Vec<Step>); 7] = [
             (&[], vec![]),
             (&[Need::KernelPrograms], vec![apt(&COMPILER), linker.clone()]),
-            (&[Need::KernelPrograms, Need::Runtime], vec![apt(&demo), linker]),
+            (&[Need::Fuzz], vec![apt(&["g++"]), Step::CargoFuzz]),
+            (&[Need::KernelPrograms, Need::Fuzz], fuzz()),
+            (&[Need::KernelPrograms, Need::Runtime], vec![apt(&demo), linker.clone()]),
             (&[Need::Lint], vec![apt(&["rust-web-clippy"]), Step::RustLinters, Step::CargoDeny]),
             (&[Need::VirtualMachines], vec![apt(&VIRTUAL_MACHINES)]),
         ];
@@ -329,7 +348,7 @@ mod tests {
     fn without_apt_the_user_is_told_the_names() {
         let machine = Machine { system: System::WithoutApt("fedora".into()), ..fresh() };
         let plan = plan(&Need::ALL, &machine);
-        assert_eq!(plan.lacking[0].what, [&RUNTIME[..], &VIRTUAL_MACHINES[1..]].concat().join(", "));
+        assert_eq!(plan.lacking[0].what, [&["g++"], &RUNTIME[..], &VIRTUAL_MACHINES[1..]].concat().join(", "));
         assert!(plan.lacking[0].remedy.contains("fedora"));
     }
 

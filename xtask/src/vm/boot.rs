@@ -16,7 +16,7 @@ const TIMEOUT_SECONDS: u64 = 600;
 /// The recording's 28 s in 14.
 const REPLAY_SPEED: &str = "2";
 /// The guest computes some ten times slower than this machine: its kubelet and runtime are late, the spans must not come first.
-const OTLP_DELAY_SECONDS: &str = "5";
+const OTLP_DELAY_SECONDS: &str = "15";
 /// Now and then a translated kernel dies before it runs anything of ours.
 const ATTEMPTS: usize = 2;
 

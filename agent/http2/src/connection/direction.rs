@@ -22,6 +22,8 @@ use crate::resync::Resync;
 #[derive(Debug)]
 pub struct Direction {
     frames: FrameReader,
+    /// Of the octet that is fed next; what is fed after a failure counts, too.
+    offset: u64,
     /// Looking for a boundary.
     resync: Option<Resync>,
     failed: Option<DirectionError>,
@@ -100,6 +102,7 @@ impl Direction {
 
     fn with_parts(frames: FrameReader, resync: Option<Resync>, decoder: Decoder, streams: Streams) -> Self {
         Self {
+            offset: frames.offset(),
             frames,
             resync,
             failed: None,
@@ -119,6 +122,7 @@ impl Direction {
 
     /// Takes the next bytes; `on_event` is called for everything they complete. An error stays.
     pub fn feed(&mut self, octets: &[u8], mut on_event: impl FnMut(Event<'_>)) -> Result<(), DirectionError> {
+        self.offset = self.offset.saturating_add(octets.len() as u64);
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -140,14 +144,9 @@ impl Direction {
     /// Tells that `missing` bytes went by unseen after what was fed, or, with 0, that what was fed last is not to be built
     /// upon: the next frame boundary is looked for, and the table is unknown.
     pub fn lose_track(&mut self, missing: u64) {
-        let offset = match &self.resync {
-            Some(resync) => {
-                self.resync_dropped_bytes += resync.dropped_bytes();
-                resync.end_offset()
-            }
-            None => self.frames.offset(),
-        };
-        self.resync = Some(Resync::new(offset + missing, self.frames.max_frame_bytes()));
+        self.resync_dropped_bytes += self.resync.as_ref().map_or(0, Resync::dropped_bytes);
+        self.offset = self.offset.saturating_add(missing);
+        self.resync = Some(Resync::new(self.offset, self.frames.max_frame_bytes()));
         self.frames.lose();
         self.failed = None;
         self.frame = None;

@@ -1,0 +1,171 @@
+//! Capture's user side without a kernel: ring records in, what capture tells out. For fuzzing and for tools that read a file of
+//! `capture.dump_events`; the running stage has its own loop in `worker`.
+//!
+//! The clock stands at a distance that is given and no process is looked up, so that the same records always tell the same.
+
+use std::sync::Arc;
+
+use super::Event;
+use super::clock::Clock;
+use super::decode::Decoder;
+pub use super::decode::Kept;
+use super::process::Containers;
+use super::record::{Record, RecordError};
+
+/// A decoder of ring records.
+#[derive(Debug)]
+pub struct Offline {
+    decoder: Decoder,
+    clock: Clock,
+}
+
+impl Offline {
+    /// `offset_ns` is the Unix time at monotonic zero.
+    pub fn with_clock_offset_ns(offset_ns: i64) -> Self {
+        Self { decoder: Decoder::with_containers(Containers::unknown()), clock: Clock::with_offset_ns(offset_ns) }
+    }
+
+    /// The wall clock was set.
+    pub fn set_clock_offset_ns(&mut self, offset_ns: i64) {
+        self.clock = Clock::with_offset_ns(offset_ns);
+    }
+
+    /// Takes in one record as it came from the ring.
+    ///
+    /// # Errors
+    /// When the bytes are no record.
+    pub fn record(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Event)) -> Result<(), RecordError> {
+        let record = Record::parse(bytes)?;
+        self.decoder.record(&record, self.clock, tell);
+        Ok(())
+    }
+
+    /// What the worker does every second, at a monotonic time in nanoseconds.
+    pub fn tick(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
+        let now_unix_ns = self.clock.unix_ns(monotonic_ns);
+        self.decoder.tick(now_unix_ns, self.clock, tell);
+    }
+
+    /// A connection's client is nowhere any more, and no close was told; `lost` if records of it may have been lost.
+    pub fn closed_unseen(&mut self, connection: u64, lost: bool, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
+        let now_unix_ns = self.clock.unix_ns(monotonic_ns);
+        self.decoder.closed_unseen(connection, lost, now_unix_ns, self.clock, tell);
+    }
+
+    /// The programs are detached.
+    pub fn abandon(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
+        let now_unix_ns = self.clock.unix_ns(monotonic_ns);
+        self.decoder.abandon(now_unix_ns, self.clock, tell);
+    }
+
+    /// A joined span told the method of a call.
+    pub fn learn(&mut self, connection: u64, stream: u32, method: &Arc<str>) {
+        self.decoder.learn(connection, stream, method);
+    }
+
+    /// How much is kept now.
+    pub fn kept(&self) -> Kept {
+        self.decoder.kept()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, headers};
+    use spanlet_http2::frame::flag;
+
+    use super::super::limits::{MAX_FIELD_BYTES, MAX_HEADER_BYTES};
+    use super::super::record::head_bytes;
+    use super::*;
+    use crate::call::{Call, CallEvent, SocketKind};
+
+    const WHOLE: u32 = headers::FRAME_BEGINS | headers::FRAME_COMPLETE;
+    /// `:method: POST`, `:scheme: http`.
+    const REQUEST: &[u8] = &[0x83, 0x86];
+
+    /// A decoder, and the calls that it told to be over.
+    struct Run {
+        capture: Offline,
+        finished: Vec<Call>,
+    }
+
+    impl Run {
+        /// With one connection, announced in record 1.
+        fn new() -> Self {
+            let mut run = Self { capture: Offline::with_clock_offset_ns(0), finished: Vec::new() };
+            run.announce(1);
+            run
+        }
+
+        fn announce(&mut self, sequence: u32) {
+            let head = Head { sequence, field: SocketKind::Cri as u32, ..Head::default() };
+            self.take(Kind::Opened, head, b"/run/containerd/containerd.sock");
+        }
+
+        fn take(&mut self, kind: Kind, head: Head, data: &[u8]) {
+            let head = Head { kind: kind as u16, length: data.len() as u32, captured: data.len() as u32, ..head };
+            let record = [&head_bytes(&head), data].concat();
+            let finished = &mut self.finished;
+            self.capture.record(&record, &mut |event| finished.extend(over(event))).expect("is a record");
+        }
+
+        fn abandon(mut self) -> Vec<Call> {
+            let finished = &mut self.finished;
+            self.capture.abandon(1_000, &mut |event| finished.extend(over(event)));
+            self.finished
+        }
+    }
+
+    fn over(event: Event) -> Option<Call> {
+        if let Event::Call(CallEvent::Finished(call)) = event { Some(*call) } else { None }
+    }
+
+    /// A whole header block that is the last frame of its end.
+    fn last_headers(end: u8, sequence: u32, time_ns: u64) -> Head {
+        let flags = flag::END_HEADERS | flag::END_STREAM;
+        Head { end, sequence, time_ns, begun_ns: time_ns, flags, note: WHOLE, stream: 1, offset: 9, ..Head::default() }
+    }
+
+    #[test]
+    fn no_call_ends_before_it_began() {
+        for (response_ns, ended_ns) in [(200, 1_200), (50, 1_100)] {
+            let mut run = Run::new();
+            run.capture.set_clock_offset_ns(1_000);
+            run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+            run.capture.set_clock_offset_ns(0); // set back while the call runs
+            run.take(Kind::Headers, last_headers(SERVER, 1, response_ns), &[0x88]);
+            let calls = run.abandon();
+            assert_eq!((calls[0].started_ns, calls[0].ended_ns), (1_100, ended_ns));
+        }
+    }
+
+    #[test]
+    fn a_frame_or_field_that_does_not_end_is_cut() {
+        let mut run = Run::new();
+        run.take(Kind::Headers, Head { flags: 0, ..last_headers(CLIENT, 2, 100) }, REQUEST);
+        run.take(Kind::Headers, Head { note: headers::FRAME_BEGINS, ..last_headers(SERVER, 1, 100) }, &[0; 300]);
+        for sequence in 2..10 {
+            run.take(Kind::Headers, Head { note: 0, ..last_headers(SERVER, sequence, 100) }, &[0; 300]);
+        }
+        assert_eq!(run.capture.kept().header_bytes, MAX_HEADER_BYTES + REQUEST.len());
+
+        let mut run = Run::new();
+        run.take(Kind::Headers, Head { flags: flag::END_HEADERS, ..last_headers(CLIENT, 2, 100) }, REQUEST);
+        for sequence in 3..10 {
+            let note = if sequence == 3 { spanlet_abi::event::field::BEGINS } else { 0 };
+            let head = Head { sequence, stream: 1, field: 1, note, ..Head::default() };
+            run.take(Kind::Field, head, &[b'a'; 300]);
+        }
+        assert_eq!(run.capture.kept().field_bytes, MAX_FIELD_BYTES);
+    }
+
+    #[test]
+    fn a_gap_before_a_second_announcement_is_one() {
+        for (sequence, lost_track) in [(3, false), (5, true)] {
+            let mut run = Run::new();
+            run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+            run.announce(sequence);
+            assert_eq!(run.abandon()[0].lost_track, lost_track, "{sequence}");
+        }
+    }
+}
