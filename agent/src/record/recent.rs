@@ -73,10 +73,10 @@ impl Recent {
         self.calls.len()
     }
 
+    /// The index grows with the ring. It is charged by that: what it says of its own capacity depends on where its deleted
+    /// entries lay, which differs from run to run.
     pub(super) fn bytes(&self) -> usize {
-        self.calls.capacity() * size_of::<RecentCall>()
-            + self.by_stream.capacity() * INDEX_ENTRY_BYTES
-            + self.heap_bytes
+        self.calls.capacity() * (size_of::<RecentCall>() + INDEX_ENTRY_BYTES) + self.heap_bytes
     }
 
     fn find(&mut self, key: (u64, u32)) -> Option<&mut RecentCall> {
