@@ -431,6 +431,7 @@ impl Connection {
 
     fn finish(&mut self, id: u32, sink: &mut Sink<'_>) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
+        stream.drop_false_start();
         stream.call.client = self.peers[0].clone();
         stream.call.server = self.peers[1].clone();
         (sink.tell)(CallEvent::Finished(Box::new(stream.call)));

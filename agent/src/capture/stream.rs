@@ -230,6 +230,14 @@ impl Stream {
         }
     }
 
+    /// Where the response's first headers were lost, its trailers were taken for its start: a start behind the end is none.
+    pub fn drop_false_start(&mut self) {
+        let points = &mut self.call.points;
+        if points.response_started_ns.zip(points.response_written_ns).is_some_and(|(start, end)| start > end) {
+            points.response_started_ns = None;
+        }
+    }
+
     /// A status that was on the wire stays.
     fn end(&mut self, code: u8, time_ns: u64) {
         if self.call.status.is_none() {
