@@ -4,7 +4,9 @@
 //! comes from apt and crates.io; elsewhere nothing is installed halfway: the user gets the list and exit code 69.
 
 mod apply;
+pub(crate) mod debian;
 mod machine;
+mod packages;
 mod plan;
 mod service;
 
