@@ -182,7 +182,12 @@ impl Connection {
         match record.kind {
             Kind::Headers if head.end == CLIENT => self.request_headers(record, sink),
             Kind::Headers => self.response_headers(record, sink),
-            Kind::Field => self.field(record, sink),
+            Kind::Field => {
+                self.field(record, sink);
+                if head.end == CLIENT && head.note & field::ENDS != 0 {
+                    self.request_ends(head, sink);
+                }
+            }
             Kind::DataEnd if head.end == CLIENT => self.request_ends(head, sink),
             Kind::DataEnd => self.response_ends(head, sink),
             Kind::Streaming => self.streaming(head, sink),
@@ -255,7 +260,7 @@ impl Connection {
         }
         stream.call.client = self.peers[0].clone();
         self.streams.insert(head.stream, stream);
-        if head.flags & flag::END_STREAM != 0 {
+        if head.flags & flag::END_STREAM != 0 || head.note & headers::ENDS != 0 {
             self.request_ends(head, sink);
         }
     }

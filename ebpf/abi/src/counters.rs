@@ -46,6 +46,8 @@ pub struct Runs {
     pub timed_ns: u64,
     /// When the run began that is being timed, else 0.
     pub began_ns: u64,
+    /// For the programs.
+    pub number: u64,
 }
 
 /// A power of two.

@@ -14,7 +14,7 @@ pub enum Kind {
     Settings = 2,
     /// A part of a protobuf field of the first message of a stream, in order.
     Field = 3,
-    /// The last byte of a DATA frame with END_STREAM.
+    /// The last byte of a DATA frame with END_STREAM, where no `Field` or `Headers` tells it.
     DataEnd = 4,
     /// A second message began on a stream: it is a streaming call. `offset` and `time_ns` are those of the first message's end.
     Streaming = 5,
@@ -22,7 +22,7 @@ pub enum Kind {
     Reset = 6,
     /// GOAWAY; `note` is the error code, `stream` the last stream that was or may be handled.
     GoAway = 7,
-    /// Bytes were handed to a reader.
+    /// Bytes were handed to a reader, among them the last ones of a message, or none is known to be before them.
     Read = 8,
     /// The walker no longer knows where frames begin; `note` is a [`Reason`].
     LostTrack = 9,
@@ -80,6 +80,8 @@ pub mod headers {
     pub const AFTER_DATA: u32 = 4;
     /// The frame is a CONTINUATION.
     pub const CONTINUATION: u32 = 8;
+    /// The client's stream ends behind this block and an empty message: `DataEnd` as well, whose `offset` it has.
+    pub const ENDS: u32 = 16;
 }
 
 /// Bits of [`Head::note`] on `Field`.
@@ -92,6 +94,8 @@ pub mod field {
     pub const CUT: u32 = 4;
     /// The bytes are those of field 1 of a nested message.
     pub const NESTED: u32 = 8;
+    /// The client's stream ends behind this field: `DataEnd` as well, whose `offset` it has.
+    pub const ENDS: u32 = 16;
 }
 
 /// Bits of [`Head::note`] on `Read`.

@@ -51,11 +51,15 @@ pub const MAX_FRAME_BYTES: u32 = 1 << 20;
 /// Ends of watched connections known at once: 4,096 connections, far above a node's few dozen.
 pub const MAX_ENDPOINTS: u32 = 8192;
 
-/// Streams whose first message is being looked at, both directions.
-pub const MAX_STREAMS: u32 = 16384;
+/// Counters of endpoints by hash: with a few hundred endpoints most are 0, and 16 KiB stay in a cache.
+pub const FILTER_SLOTS: usize = 4096;
 
-/// Threads inside a system call on a watched socket at once.
+/// Streams whose first message waits for its turn while another stream's is looked at, both directions.
+pub const MAX_STREAMS: u32 = 8192;
+
+/// Threads inside a system call on a watched socket at once, and their slots by hash.
 pub const MAX_MARKS: u32 = 16384;
+pub const THREAD_SLOTS: usize = 1024;
 
 /// Processes that hold a watched socket (tracepoint mode).
 pub const MAX_PROCESSES: u32 = 4096;

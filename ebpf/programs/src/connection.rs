@@ -6,21 +6,21 @@
 //!       │       ──the agent──► Ignored                                        ▲
 //!       └──────────────────────────── path of the listener matches ───────────┘
 //! ```
-//! A socket that is not in the map of endpoints costs one look-up.
+//! Whether a socket is in the map of endpoints says a filter first: others cost some ten instructions.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use spanlet_abi::event::{CLIENT, Kind, OLD_SERVER, Reason, SERVER, opened, read};
-use spanlet_abi::limits::PATH_BYTES;
+use spanlet_abi::limits::{FILTER_SLOTS, PATH_BYTES};
 
 use crate::emit;
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{
-    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, IGNORED, Mark, OLD, PathKey, Track, agent, layout, load,
+    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, FILTER, IGNORED, OLD, PathKey, Track, agent, layout, load,
     store,
 };
 use crate::process;
 use crate::socket;
-use crate::walk::{self, PREFACE_BYTES, SKIPPED};
+use crate::walk::{PREFACE_BYTES, SKIPPED};
 
 /// The current process in the initial pid namespace.
 #[inline(always)]
@@ -42,8 +42,7 @@ pub fn now_ns() -> u64 {
 
 /// Notes which process uses this end: its id in the agent's pid namespace is looked up only when it is another than before.
 #[inline(never)]
-fn used_by_current_process(endpoint: *mut Endpoint) {
-    let process = global_process();
+fn used_by_process(endpoint: *mut Endpoint, process: u32) {
     // SAFETY: points into the map.
     unsafe {
         if load!(endpoint, global_process) != process {
@@ -59,15 +58,42 @@ fn used_by_current_process(endpoint: *mut Endpoint) {
 /// The endpoint of a watched socket.
 #[inline(always)]
 pub fn watched(sk: u64) -> Option<*mut Endpoint> {
-    let endpoint = ENDPOINTS.get_ptr_mut(&sk)?;
+    let endpoint = endpoint(sk)?;
     // SAFETY: points into the map.
     if unsafe { load!(endpoint, kind) } >= IGNORED { None } else { Some(endpoint) }
+}
+
+#[inline(always)]
+fn endpoint(sk: u64) -> Option<*mut Endpoint> {
+    if !may_be_endpoint(sk) {
+        return None;
+    }
+    ENDPOINTS.get_ptr_mut(&sk)
+}
+
+/// Whether the filter lets a socket pass: all that are in the map, and few others.
+#[inline(always)]
+fn may_be_endpoint(sk: u64) -> bool {
+    let Some(slot) = filter_slot(sk) else { return true };
+    // SAFETY: points into the map.
+    unsafe { slot.read_volatile() != 0 }
+}
+
+#[inline(always)]
+fn filter_slot(sk: u64) -> Option<*mut u32> {
+    /// 2^64 divided by the golden ratio: Fibonacci hashing.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    const { assert!(FILTER_SLOTS.is_power_of_two()) };
+    let slots: *mut u32 = FILTER.get_ptr_mut(0)?.cast();
+    let slot = sk.wrapping_mul(SPREAD) >> (u64::BITS - FILTER_SLOTS.trailing_zeros());
+    // SAFETY: the shift leaves a number of a slot.
+    Some(unsafe { slots.add(slot as usize) })
 }
 
 /// Whether it is worth the while to find out more of a socket.
 #[inline(always)]
 pub fn may_be_watched(sk: u64) -> bool {
-    watched(sk).is_some() || emit::old_connections().is_some()
+    may_be_endpoint(sk) || emit::old_connections().is_some()
 }
 
 /// A thread begins to connect `sk`, to this path if it is one.
@@ -85,10 +111,10 @@ pub fn connect_begins(sk: u64, path: Option<&PathKey>) {
 /// The connect failed.
 #[inline(always)]
 pub fn connect_fails(sk: u64) {
-    if let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) {
+    if let Some(endpoint) = endpoint(sk) {
         // SAFETY: points into the map.
         if unsafe { load!(endpoint, kind) } >= IGNORED {
-            let _ = ENDPOINTS.remove(&sk);
+            remove(sk);
         }
     }
 }
@@ -97,7 +123,7 @@ pub fn connect_fails(sk: u64) {
 #[inline(always)]
 pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
     let Some(peer) = socket::peer(sk) else { return };
-    let kind = match ENDPOINTS.get_ptr_mut(&sk) {
+    let kind = match endpoint(sk) {
         // SAFETY: points into the map.
         Some(endpoint) => unsafe { load!(endpoint, kind) },
         None => {
@@ -126,7 +152,7 @@ pub fn accepted(sk: u64, path: &mut PathKey) {
     }
     let Some(client) = socket::peer(sk) else { return };
     let bound = socket::bound_path(sk, path);
-    let kind = match ENDPOINTS.get_ptr_mut(&client) {
+    let kind = match endpoint(client) {
         // SAFETY: points into the map.
         Some(endpoint) => unsafe { load!(endpoint, kind) },
         None => {
@@ -182,15 +208,34 @@ fn tell_opened(client: u64, kind: u32, path: &PathKey, note: u32) {
     emit::flush(endpoint);
 }
 
+/// Puts a blank endpoint into the map, in the place of one that is there.
 #[inline(always)]
 fn insert(sk: u64, kind: u32) -> bool {
-    if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, 0).is_err() {
+    /// `BPF_NOEXIST`, `BPF_EXIST` (linux/bpf.h)
+    const IF_ABSENT: u64 = 1;
+    const IF_PRESENT: u64 = 2;
+    if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, IF_ABSENT).is_ok() {
+        if let Some(slot) = filter_slot(sk) {
+            // SAFETY: points into the map.
+            unsafe { emit::count(slot, 1) };
+        }
+    } else if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, IF_PRESENT).is_err() {
         return false;
     }
     let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) else { return false };
     // SAFETY: points into the map.
     unsafe { store!(endpoint, kind, kind) };
     true
+}
+
+#[inline(always)]
+fn remove(sk: u64) {
+    if ENDPOINTS.remove(&sk).is_ok()
+        && let Some(slot) = filter_slot(sk)
+    {
+        // SAFETY: points into the map.
+        unsafe { emit::count(slot, -1) };
+    }
 }
 
 #[inline(always)]
@@ -267,20 +312,10 @@ fn open_old(client: u64, server: u64, kind: u32) {
 
 /// A thread begins to write; its mark tells what, until it is accepted.
 #[inline(always)]
-pub fn write_begins(endpoint: *mut Endpoint) {
-    used_by_current_process(endpoint);
+pub fn write_begins(endpoint: *mut Endpoint, thread: u64) {
+    used_by_process(endpoint, (thread >> 32) as u32);
     // SAFETY: points into the map.
     unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
-}
-
-/// The first `bytes` that were not accounted for yet were accepted.
-///
-/// # Safety
-/// `endpoint` and `mark` point into their maps.
-#[inline(always)]
-pub unsafe fn write_accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
-    // SAFETY: the caller's promise.
-    unsafe { walk::accepted::<LOOP>(endpoint, mark, bytes) };
 }
 
 /// The write is over, whatever became of it, and all of it is accounted for: until then a reader that has emptied the queue may
@@ -295,13 +330,32 @@ pub fn write_ends(endpoint: *mut Endpoint) {
 /// queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
 #[inline(never)]
 pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, sk: u64, skb: u64, taken: u32) {
-    used_by_current_process(endpoint);
+    used_by_process(endpoint, global_process());
     // SAFETY: points into the map.
     unsafe {
         store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
-        align(endpoint, sk, skb, taken);
-        let note = if load!(endpoint, aligned) != 0 { read::ALIGNED } else { 0 };
-        emit::tell(endpoint, Kind::Read, load!(endpoint, read), bytes as u32, note);
+        if is_to_be_told(endpoint, sk, skb, taken) {
+            let read = load!(endpoint, read);
+            store!(endpoint, told, read);
+            emit::tell(endpoint, Kind::Read, read, bytes as u32, read::ALIGNED);
+        }
+    }
+}
+
+/// Whether somebody may wait for this read: the agent waits for those that reach the end of a message. Those whose offset does
+/// not count from where the writer's does say nothing.
+#[inline(always)]
+unsafe fn is_to_be_told(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) -> bool {
+    // SAFETY: both point into the map. The order matters: the point of a writer at rest is that of all that it has written.
+    unsafe {
+        let Some(writer) = watched(load!(endpoint, peer)) else { return load!(endpoint, aligned) != 0 };
+        if load!(writer, writing) != 0 {
+            return load!(endpoint, aligned) != 0;
+        }
+        let (written, point) = (load!(writer, written), load!(writer, point));
+        align(endpoint, written, sk, skb, taken);
+        let is_walked = written >= load!(endpoint, read);
+        load!(endpoint, aligned) != 0 && !(is_walked && point <= load!(endpoint, told))
     }
 }
 
@@ -324,19 +378,18 @@ fn unread(skb: u64) -> Option<u32> {
     Some(length.wrapping_sub(consumed))
 }
 
-/// When nothing is left to read and nothing is being written, what was read is what was written.
+/// When nothing is left to read and nothing is being written, what was read is what was written: `written` is that of a writer
+/// at rest, and a write that has begun since has its bytes in the queue.
 #[inline(always)]
-unsafe fn align(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) {
-    // SAFETY: both point into the map. The order matters: a write that begins after the first look leaves its bytes in the queue
-    // for the last one, and `written` in between is that of a writer at rest.
+unsafe fn align(endpoint: *mut Endpoint, written: u64, sk: u64, skb: u64, taken: u32) {
+    // SAFETY: points into the map.
     unsafe {
-        let Some(writer) = watched(load!(endpoint, peer)) else { return };
-        if load!(writer, writing) != 0 {
+        if load!(endpoint, aligned) != 0 && load!(endpoint, read) == written {
             return;
         }
-        let written = load!(writer, written);
         if is_emptied(sk, skb, taken) {
             store!(endpoint, read, written);
+            store!(endpoint, told, 0);
             store!(endpoint, aligned, 1);
         }
     }
@@ -352,5 +405,5 @@ pub fn closed(sk: u64) {
     // SAFETY: points into the map.
     let sequence = unsafe { load!(endpoint, sequence) };
     emit::tell(endpoint, Kind::Closed, 0, 0, sequence);
-    let _ = ENDPOINTS.remove(&sk);
+    remove(sk);
 }

@@ -11,7 +11,7 @@ use crate::maps::{RUNS, agent, load, store};
 /// The slot is this CPU's own. A kernel that preempts a run in favour of another on the same CPU may miss a count, which an
 /// estimate bears.
 #[inline(always)]
-pub fn of(program: Program, work: impl FnOnce()) {
+pub fn of(program: Program, work: impl FnOnce(*mut Runs)) {
     // SAFETY: the helper has no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(slot) = RUNS.get_ptr_mut(program as u32 * agent!(cpus) + cpu) else {
@@ -20,8 +20,21 @@ pub fn of(program: Program, work: impl FnOnce()) {
     // SAFETY: points into the map, in which only this CPU writes here.
     unsafe {
         begins(slot);
-        work();
+        work(slot);
         ends(slot);
+    }
+}
+
+/// What the verifier takes for a pointer, as a number that can be reckoned with: through memory, as nothing else makes it forget.
+///
+/// # Safety
+/// `slot` is the current run's, on a kernel that does not preempt it.
+#[inline(always)]
+pub unsafe fn number_of(slot: *mut Runs, pointer: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store!(slot, number, pointer);
+        load!(slot, number)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Writing records: the only place that touches the ring buffer and the loss counters.
 //!
-//! A step of the walk sets out one record in its endpoint ([`set_out`]); [`flush`] writes it. So there is one copy of the code
-//! that writes, for the verifier too.
+//! The walk sets out one record at a time in its endpoint ([`set_out`]); it is written when the next one is set out, when what it
+//! copies is about to change, or when the run ends ([`flush`]). So there is one copy of the code that writes, for the verifier
+//! too, and the end of a message can be told by the record that is still there.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use spanlet_abi::counters::Counters;
-use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
+use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, Reason, Record, field, headers};
 use spanlet_abi::limits::{GIVEN_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
 
 use crate::kernel::{at_most, copy, copy_user, opaque};
@@ -21,6 +22,7 @@ use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, agent, load, store};
 pub unsafe fn set_out(endpoint: *mut Endpoint, kind: Kind, time_ns: u64, length: u32, note: u32, field: u32) {
     // SAFETY: the caller's promise.
     unsafe {
+        flush(endpoint);
         let head = &raw mut (*endpoint).head;
         let sequence = load!(endpoint, sequence).wrapping_add(1);
         store!(endpoint, sequence, sequence);
@@ -69,25 +71,74 @@ pub unsafe fn with_user_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
     }
 }
 
+/// Lets the record that is still there tell the end of a client's message too: that of its last field or, of an empty message,
+/// of the request's headers.
+///
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+pub unsafe fn ends_with(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let head = &raw mut (*endpoint).head;
+        let (kind, note) = (load!(head, kind), load!(head, note));
+        let complete = kind == Kind::Field as u16 && note & field::COMPLETE != 0
+            || kind == Kind::Headers as u16 && note & headers::FRAME_COMPLETE != 0;
+        let fits = load!(endpoint, pending) != 0
+            && load!(head, end) == CLIENT
+            && load!(head, stream) == load!(endpoint, stream)
+            && complete;
+        if fits {
+            const { assert!(headers::ENDS == field::ENDS) };
+            store!(head, note, note | field::ENDS);
+            store!(head, offset, load!(endpoint, written));
+        }
+        fits
+    }
+}
+
+/// Writes the record that is set out if it copies kernel memory, which is about to change.
+///
+/// # Safety
+/// `endpoint` points into the map of endpoints.
+#[inline(always)]
+pub unsafe fn flush_kernel_bytes(endpoint: *mut Endpoint) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if load!(endpoint, pending) != 0 && load!(endpoint, kernel_bytes) != 0 {
+            write_out(endpoint);
+        }
+    }
+}
+
 /// Writes the record that is set out, if one is.
-#[inline(never)]
+#[inline(always)]
 pub fn flush(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
+    if unsafe { load!(endpoint, pending) } != 0 {
+        write_out(endpoint);
+    }
+}
+
+#[inline(never)]
+fn write_out(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
-        if load!(endpoint, pending) == 0 {
-            return;
-        }
         store!(endpoint, pending, 0);
         let bytes = load!(endpoint, kernel_bytes) + load!(endpoint, user_bytes);
         let head = &raw mut (*endpoint).head;
         store!(head, captured, bytes);
         seen(load!(head, kind));
-        if bytes == 0 {
-            write::<0>(endpoint);
+        let wakeup = wakeup(load!(head, sequence));
+        let written = if bytes == 0 {
+            write::<0>(endpoint, wakeup)
         } else if bytes <= SMALL_RECORD_BYTES as u32 - KERNEL_BYTES as u32 {
-            write::<SMALL_RECORD_BYTES>(endpoint);
+            write::<SMALL_RECORD_BYTES>(endpoint, wakeup)
         } else {
-            write::<LARGE_RECORD_BYTES>(endpoint);
+            write::<LARGE_RECORD_BYTES>(endpoint, wakeup)
+        };
+        if let Err(reason) = written {
+            count_lost(load!(head, kind), reason); // in place: a call more would be one too deep
         }
     }
 }
@@ -103,8 +154,9 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
         return;
     };
     // SAFETY: points into the map; the entry has room for a head.
+    let sequence = unsafe { load!(endpoint, read_sequence) }.wrapping_add(1);
+    // SAFETY: as above.
     unsafe {
-        let sequence = load!(endpoint, read_sequence).wrapping_add(1);
         store!(endpoint, read_sequence, sequence);
         let head = &raw mut (*entry.as_mut_ptr()).head;
         head.write(Head {
@@ -124,12 +176,19 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
             field: 0,
         });
     }
-    entry.submit(wakeup());
+    entry.submit(wakeup(sequence));
 }
 
-/// Whether a record wakes the agent: once, until it has looked.
-#[inline(never)]
-fn wakeup() -> u64 {
+/// Whether a record wakes the agent: once, until it has looked. Only some records of an end ask how full the ring is.
+#[inline(always)]
+fn wakeup(sequence: u32) -> u64 {
+    /// A power of two: what so many records of every end take is small beside what may fill.
+    const ASK_EVERY: u32 = 8;
+    if sequence % ASK_EVERY != 0 { BPF_RB_NO_WAKEUP as u64 } else { wakeup_now() }
+}
+
+#[inline(always)]
+fn wakeup_now() -> u64 {
     if EVENTS.query(BPF_RB_AVAIL_DATA as u64) <= agent!(wake_bytes) as u64 {
         return BPF_RB_NO_WAKEUP as u64;
     }
@@ -154,7 +213,7 @@ pub fn tell_head(head: &Head) -> bool {
     };
     // SAFETY: both point to a head.
     unsafe { copy_head((&raw mut (*entry.as_mut_ptr()).head).cast(), (&raw const *head).cast()) };
-    entry.submit(wakeup());
+    entry.submit(wakeup_now());
     true
 }
 
@@ -168,7 +227,7 @@ pub unsafe fn tell_given(given: *mut Given) -> bool {
     // SAFETY: the head and at most all of the data behind it, both inside the map's value.
     let written = unsafe {
         let bytes = HEAD_BYTES as u64 + at_most(load!(given, have), GIVEN_BYTES as u64);
-        EVENTS.output::<[u8]>(core::slice::from_raw_parts(given.cast::<u8>(), bytes as usize), wakeup())
+        EVENTS.output::<[u8]>(core::slice::from_raw_parts(given.cast::<u8>(), bytes as usize), wakeup_now())
     };
     if written.is_err() {
         lost(Kind::Exec as u16, Reason::RingFull);
@@ -182,22 +241,19 @@ const KERNEL_BYTES: u64 = 128;
 /// # Safety
 /// `endpoint` points into the map of endpoints.
 #[inline(always)]
-unsafe fn write<const N: usize>(endpoint: *mut Endpoint) {
+unsafe fn write<const N: usize>(endpoint: *mut Endpoint, wakeup: u64) -> Result<(), Reason> {
     // SAFETY: the caller's promise; both parts are clamped to the room, which the larger records have for both.
     unsafe {
-        let kind = load!((&raw const (*endpoint).head), kind);
-        let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
-            lost(kind, Reason::RingFull);
-            return;
-        };
+        let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else { return Err(Reason::RingFull) };
         let record = entry.as_mut_ptr();
         copy_head((&raw mut (*record).head).cast(), (&raw const (*endpoint).head).cast());
         let data: *mut u8 = (&raw mut (*record).data).cast();
         if N == 0 || payload::<N>(endpoint, data) {
-            entry.submit(wakeup());
+            entry.submit(wakeup);
+            Ok(())
         } else {
-            entry.discard(wakeup());
-            lost(kind, Reason::ReadFault);
+            entry.discard(wakeup);
+            Err(Reason::ReadFault)
         }
     }
 }
@@ -233,7 +289,7 @@ unsafe fn payload<const N: usize>(endpoint: *mut Endpoint, data: *mut u8) -> boo
 }
 
 /// Counts a record that was to be written.
-#[inline(never)]
+#[inline(always)]
 pub fn seen(kind: u16) {
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
     let kind = opaque(kind as u64);
@@ -246,6 +302,11 @@ pub fn seen(kind: u16) {
 /// Counts a record that could not be written.
 #[inline(never)]
 pub fn lost(kind: u16, reason: Reason) {
+    count_lost(kind, reason);
+}
+
+#[inline(always)]
+fn count_lost(kind: u16, reason: Reason) {
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
     let index = opaque(kind as u64 * Reason::COUNT as u64 + reason as u64);
     if index < (Kind::COUNT * Reason::COUNT) as u64 {
@@ -269,4 +330,14 @@ unsafe fn add(counter: *mut u64) {
     // SAFETY: the caller's promise; aligned, since every counter is a u64 in a repr(C) struct of them. The target's core has
     // no read-modify-write atomics, the instruction set has this one.
     unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
+}
+
+/// Adds to a counter of 32 bits.
+///
+/// # Safety
+/// `counter` points into a map value.
+#[inline(always)]
+pub unsafe fn count(counter: *mut u32, by: i32) {
+    // SAFETY: the caller's promise; as above.
+    unsafe { core::arch::asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) counter, in(reg) by as i64) };
 }

@@ -2,8 +2,7 @@
 
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use spanlet_abi::counters::Program;
-use spanlet_abi::layout::Action;
+use spanlet_abi::counters::{Program, Runs};
 
 use crate::connection::{self, watched};
 use crate::cost;
@@ -12,16 +11,19 @@ use crate::kernel::{field, typed};
 use crate::maps::{layout, load};
 use crate::mark;
 use crate::socket;
+use crate::walk;
 
 const MSG_PEEK: u32 = 2;
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fentry(function = "unix_stream_sendmsg")]
 pub fn fentry_send(context: FEntryContext) -> i32 {
-    cost::of(Program::Send, || {
-        // SAFETY: the verifier knows the type of the function's argument.
-        let sk = unsafe { typed(context.arg::<u64>(0), layout!(socket_sk)) };
-        send_begins(sk, context.arg::<u64>(1));
+    cost::of(Program::Send, |slot| {
+        // SAFETY: the verifier knows the types of the function's arguments.
+        unsafe {
+            let sk = cost::number_of(slot, typed(context.arg::<u64>(0), layout!(socket_sk)));
+            send_begins::<true>(sk, context.arg::<u64>(1));
+        }
     });
     0
 }
@@ -29,7 +31,7 @@ pub fn fentry_send(context: FEntryContext) -> i32 {
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send(context: FExitContext) -> i32 {
-    cost::of(Program::Accepted, || send_ends::<true>(&context));
+    cost::of(Program::Accepted, |slot| send_ends::<true>(&context, slot));
     0
 }
 
@@ -38,34 +40,34 @@ pub fn fexit_send(context: FExitContext) -> i32 {
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send_bounded(context: FExitContext) -> i32 {
-    cost::of(Program::Accepted, || send_ends::<false>(&context));
+    cost::of(Program::Accepted, |slot| send_ends::<false>(&context, slot));
     0
 }
 
 #[inline(always)]
-fn send_ends<const LOOP: bool>(context: &FExitContext) {
+fn send_ends<const LOOP: bool>(context: &FExitContext, slot: *mut Runs) {
     let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
-    let Some(mark) = mark::active() else { return };
+    // SAFETY: the verifier knows the type of the function's argument.
+    let sk = unsafe { cost::number_of(slot, typed(context.arg::<u64>(0), layout!(socket_sk))) };
+    let Some(endpoint) = watched(sk) else { return };
     // SAFETY: points into the map.
-    let (sk, marked) = unsafe { (load!(mark, sk), load!(mark, message)) };
-    if marked != message {
-        return;
-    }
-    if let Some(endpoint) = watched(sk) {
+    unsafe {
+        let Some(mark) = mark::of_write(endpoint) else { return };
+        if load!(mark, message) != message {
+            return;
+        }
         if result > 0 {
-            // SAFETY: both point into their maps.
-            unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
+            walk::accepted::<LOOP>(endpoint, result as u64);
         }
         connection::write_ends(endpoint);
+        mark::end(mark);
     }
-    // SAFETY: points into the map.
-    unsafe { mark::end(mark) };
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[fentry(function = "unix_stream_read_actor")]
 pub fn fentry_read(context: FEntryContext) -> i32 {
-    cost::of(Program::Read, || {
+    cost::of(Program::Read, |slot| {
         let state = context.arg::<u64>(3);
         // SAFETY: the verifier knows the type of the function's argument and of what it points to.
         let (sk, flags) = unsafe {
@@ -73,7 +75,8 @@ pub fn fentry_read(context: FEntryContext) -> i32 {
             if socket == 0 {
                 return;
             }
-            (typed(socket, layout!(socket_sk)), typed(state, layout!(read_state_flags)))
+            let sk = cost::number_of(slot, typed(socket, layout!(socket_sk)));
+            (sk, typed(state, layout!(read_state_flags)))
         };
         read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags);
     });
@@ -83,8 +86,8 @@ pub fn fentry_read(context: FEntryContext) -> i32 {
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[fentry(function = "unix_stream_connect")]
 pub fn fentry_connect(context: FEntryContext) -> i32 {
-    cost::of(Program::Connect, || {
-        connect_begins(context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2));
+    cost::of(Program::Connect, |_| {
+        connect_begins::<false>(context.arg::<u64>(0), context.arg::<u64>(1), context.arg::<u32>(2));
     });
     0
 }
@@ -92,7 +95,7 @@ pub fn fentry_connect(context: FEntryContext) -> i32 {
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[fexit(function = "unix_stream_connect")]
 pub fn fexit_connect(context: FExitContext) -> i32 {
-    cost::of(Program::Connected, || connect_ends(&context));
+    cost::of(Program::Connected, |_| connect_ends(&context));
     0
 }
 
@@ -111,19 +114,26 @@ fn connect_ends(context: &FExitContext) {
 /// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
 #[fentry(function = "unix_release_sock")]
 pub fn fentry_release(context: FEntryContext) -> i32 {
-    cost::of(Program::Release, || connection::closed(context.arg::<u64>(0)));
+    cost::of(Program::Release, |slot| {
+        // SAFETY: the slot is this run's.
+        connection::closed(unsafe { cost::number_of(slot, context.arg::<u64>(0)) });
+    });
     0
 }
 
 /// What kprobe mode shares: a thread begins to send.
+///
+/// # Safety
+/// With `TYPED`, `message` is a pointer that the verifier follows.
 #[inline(always)]
-pub fn send_begins(sk: u64, message: u64) {
+pub unsafe fn send_begins<const TYPED: bool>(sk: u64, message: u64) {
     let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
-    let Some(mark) = mark::begin(sk, Action::Write as u8, 0) else { return };
-    // SAFETY: points into the map.
+    // SAFETY: points into the map; the caller's promise.
     unsafe {
-        if iterator::cursor(message, mark) {
-            connection::write_begins(endpoint);
+        let thread = connection::thread();
+        let mark = mark::begin_write(endpoint, sk, thread);
+        if iterator::cursor::<TYPED>(message, endpoint) {
+            connection::write_begins(endpoint, thread);
         } else {
             mark::end(mark);
         }
@@ -139,12 +149,14 @@ pub fn read_actor(sk: u64, skb: u64, skip: i32, chunk: i32, flags: u32) {
     }
 }
 
-/// What kprobe mode shares: a thread begins to connect.
+/// What kprobe mode shares: a thread begins to connect. Where its return is not seen, a mark tells what it was about to do.
 #[inline(always)]
-pub fn connect_begins(socket: u64, address: u64, length: u32) {
+pub fn connect_begins<const MARKED: bool>(socket: u64, address: u64, length: u32) {
     let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return };
     let mut path = socket::empty_key();
     let given = socket::given_path(address, length as u64, true, &mut path);
     connection::connect_begins(sk, if given { Some(&path) } else { None });
-    mark::begin_connect(sk, 0, address, length as u64);
+    if MARKED {
+        mark::begin_connect(sk, address, length as u64);
+    }
 }

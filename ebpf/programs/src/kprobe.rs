@@ -17,15 +17,17 @@ use crate::kernel::field;
 use crate::maps::{Mark, layout, load, store};
 use crate::mark;
 use crate::socket;
+use crate::walk;
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[kprobe]
 pub fn kprobe_send(context: ProbeContext) -> u32 {
-    cost::of(Program::Send, || {
+    cost::of(Program::Send, |_| {
         let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
         let Some(sk) = field(socket, layout!(socket_sk)) else { return };
-        fentry::send_begins(sk, message);
+        // SAFETY: the message is read by a helper.
+        unsafe { fentry::send_begins::<false>(sk, message) };
     });
     0
 }
@@ -33,7 +35,7 @@ pub fn kprobe_send(context: ProbeContext) -> u32 {
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable(context: ProbeContext) -> u32 {
-    cost::of(Program::Accepted, || readable::<true>(&context));
+    cost::of(Program::Accepted, |_| readable::<true>(&context));
     0
 }
 
@@ -42,30 +44,25 @@ pub fn kprobe_readable(context: ProbeContext) -> u32 {
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
-    cost::of(Program::Accepted, || readable::<false>(&context));
+    cost::of(Program::Accepted, |_| readable::<false>(&context));
     0
 }
 
 #[inline(always)]
 fn readable<const LOOP: bool>(context: &ProbeContext) {
-    let Some(mark) = mark::active() else { return };
-    // SAFETY: points into the map.
-    let (sk, action) = unsafe { (load!(mark, sk), load!(mark, action)) };
-    if action == Action::Connect as u32 {
-        connected(sk, mark);
-        return;
-    }
     let Some(told) = argument(context, layout!(regs_argument_0)) else { return };
-    let Some(peer) = socket::peer(sk) else { return };
-    if peer == told {
-        queued::<LOOP>(sk, mark);
+    if let Some(reader) = watched(told) {
+        // SAFETY: points into the map.
+        queued::<LOOP>(unsafe { load!(reader, peer) });
+    } else if let Some(mark) = mark::active() {
+        connected(mark);
     }
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[kprobe]
 pub fn kprobe_read(context: ProbeContext) -> u32 {
-    cost::of(Program::Read, || {
+    cost::of(Program::Read, |_| {
         let Some(state) = argument(&context, layout!(regs_function_argument_3)) else { return };
         let Some(socket) = field(state, layout!(read_state_socket)) else { return };
         let Some(sk) = field(socket, layout!(socket_sk)) else { return };
@@ -84,11 +81,11 @@ pub fn kprobe_read(context: ProbeContext) -> u32 {
 /// match-proto: `int unix_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 #[kprobe]
 pub fn kprobe_connect(context: ProbeContext) -> u32 {
-    cost::of(Program::Connect, || {
+    cost::of(Program::Connect, |_| {
         let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(address) = argument(&context, layout!(regs_argument_1)) else { return };
         let Some(length) = argument(&context, layout!(regs_argument_2)) else { return };
-        fentry::connect_begins(socket, address, length as u32);
+        fentry::connect_begins::<true>(socket, address, length as u32);
     });
     0
 }
@@ -96,36 +93,63 @@ pub fn kprobe_connect(context: ProbeContext) -> u32 {
 /// match-proto: `void unix_release_sock(struct sock *sk, int embrion)`
 #[kprobe]
 pub fn kprobe_release(context: ProbeContext) -> u32 {
-    cost::of(Program::Release, || {
+    cost::of(Program::Release, |_| {
         let Some(sk) = argument(&context, layout!(regs_argument_0)) else { return };
         connection::closed(sk);
     });
     0
 }
 
-/// An argument of the probed function: its register's place comes from BTF, so that one object serves every architecture.
+/// An argument of the probed function: its register's place comes from BTF, so that one object serves every architecture. The
+/// usual places are read without a helper's call, for which the place must stand in the instruction.
 #[inline(always)]
 fn argument(context: &ProbeContext, register: u32) -> Option<u64> {
-    field(context.as_ptr() as u64, register)
+    macro_rules! at {
+        ($($offset:literal)*) => {
+            match register {
+                $($offset => {
+                    let value: u64;
+                    // SAFETY: inside `struct pt_regs` of every architecture.
+                    unsafe {
+                        core::arch::asm!(
+                            concat!("{0} = *(u64 *)({1} + ", $offset, ")"),
+                            out(reg) value,
+                            in(reg) context.as_ptr(),
+                            options(readonly, nostack)
+                        );
+                    }
+                    Some(value)
+                })*
+                _ => field(context.as_ptr() as u64, register),
+            }
+        };
+    }
+    // x86-64: di, si, dx, cx; arm64: x0 to x3
+    at!(112 104 96 88 0 8 16 24)
 }
 
 #[inline(always)]
-fn connected(sk: u64, mark: *mut Mark) {
+fn connected(mark: *mut Mark) {
     // SAFETY: points into the map.
-    let (address, length) = unsafe { (load!(mark, address), load!(mark, address_length)) };
+    let (sk, action, address, length) =
+        unsafe { (load!(mark, sk), load!(mark, action), load!(mark, address), load!(mark, address_length)) };
+    if action != Action::Connect as u32 {
+        return;
+    }
     let mut path = socket::empty_key();
     let given = socket::given_path(address, length, true, &mut path);
     connection::connect_succeeds(sk, &mut path, given);
     // SAFETY: points into the map.
-    unsafe { mark::end(mark) };
+    unsafe { mark::end_of_thread(mark) };
 }
 
 /// A mark that a refused send left over is recognised: it would claim more than its iterator held.
 #[inline(always)]
-fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
+fn queued<const LOOP: bool>(sk: u64) {
     let Some(endpoint) = watched(sk) else { return };
-    // SAFETY: both point into their maps.
+    // SAFETY: points into the map.
     unsafe {
+        let Some(mark) = mark::of_write(endpoint) else { return };
         let (message, count, accepted) = (load!(mark, message), load!(mark, count), load!(mark, accepted));
         let Some(left) = iterator::count(message) else { return };
         let taken = count.wrapping_sub(left);
@@ -133,7 +157,7 @@ fn queued<const LOOP: bool>(sk: u64, mark: *mut Mark) {
             return;
         }
         store!(mark, accepted, taken);
-        connection::write_accepted::<LOOP>(endpoint, mark, taken - accepted);
+        walk::accepted::<LOOP>(endpoint, taken - accepted);
         if left == 0 {
             connection::write_ends(endpoint);
             mark::end(mark);

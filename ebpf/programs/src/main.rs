@@ -12,6 +12,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod ahead;
 mod connection;
 mod cost;
 mod emit;

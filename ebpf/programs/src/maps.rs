@@ -7,9 +7,12 @@ use spanlet_abi::counters::{Counters, Program, Runs};
 use spanlet_abi::event::Head;
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{
-    GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS, PATH_BYTES,
+    FILTER_SLOTS, GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS,
+    PATH_BYTES, THREAD_SLOTS,
 };
 use spanlet_abi::task::Task;
+
+use crate::iterator::ITERATOR_BYTES;
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h)
 const MMAPABLE: u32 = 1 << 10;
@@ -81,29 +84,47 @@ pub struct Endpoint {
     pub writing: u32,
     /// 1 if `read` counts from where the other end's `written` does.
     pub aligned: u32,
-    /// All of a DATA frame with END_STREAM was taken, and its end is to be told.
-    pub ending: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
     pub unparsed: u32,
+    /// `written` behind the last message that ended, whose reader the agent waits for; what of `read` was told last.
+    pub point: u64,
+    pub told: u64,
     /// A record that is to be written, 0 or 1; what it copies: first kernel memory, then user memory.
     pub pending: u32,
     pub kernel_bytes: u32,
     pub user_bytes: u32,
-    pub zero: u32,
+    /// Marks of other threads that wait in the map of marks.
+    pub parked: u32,
     pub kernel_from: u64,
     pub user_from: u64,
     pub head: Head,
+    /// The write that is walked, or is to be: one thread at a time.
+    pub mark: Mark,
+    /// The first message of the stream that was in frames last: others wait in the map of streams.
+    pub message: Message,
+    /// kprobe: the iterator of the message that is about to be sent.
+    pub iterator: [u8; ITERATOR_BYTES],
+    /// User memory from `ahead_from` on, valid within one run of a program.
+    pub ahead_from: u64,
+    pub ahead_bytes: u64,
+    pub ahead: [u8; AHEAD + AHEAD_SLACK],
 }
+
+/// Bytes read ahead at once: what stands in front of a message takes 9 + 5 + 24.
+pub const AHEAD: usize = 64;
+/// What is taken of them begins inside and is shorter than this.
+pub const AHEAD_SLACK: usize = 64;
 
 /// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Mark {
     pub sk: u64,
+    pub thread: u64,
     pub time_ns: u64,
     /// A `layout::Action`; none while the thread is at rest.
     pub action: u32,
-    pub descriptor: u32,
+    pub zero: u32,
     /// Connect: the caller's `struct sockaddr` and its length.
     pub address: u64,
     pub address_length: u64,
@@ -134,6 +155,8 @@ pub const WINDOW: usize = 2 * ID_BYTES;
 pub struct Message {
     /// A `message::Stage`.
     pub stage: u32,
+    /// Whose message it is, 0 = nobody's.
+    pub stream: u32,
     /// Unread bytes at the start of `window`, and how many there should be.
     pub have: u32,
     pub target: u32,
@@ -155,6 +178,7 @@ pub struct Message {
     pub from_stream: u32,
     /// Bytes at the window's start that were taken.
     pub behind: u32,
+    pub zero: u32,
     /// Where and when the first message ended.
     pub end_offset: u64,
     pub end_ns: u64,
@@ -202,10 +226,17 @@ pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MM
 /// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
 #[map]
 pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
-/// Keyed by thread: a thread is in one system call at a time. The oldest go: a thread that has ended leaves its mark.
+/// How many endpoints have a hash: where it is 0, a look-up in [`ENDPOINTS`] is spared.
+#[map]
+pub static FILTER: Array<[u32; FILTER_SLOTS]> = Array::with_max_entries(1, 0);
+/// Who has a mark in [`MARKS`], by hash: where it is another thread or none, a look-up is spared.
+#[map]
+pub static THREADS: Array<[u64; THREAD_SLOTS]> = Array::with_max_entries(1, 0);
+/// Marks of threads whose endpoint is not known at once, or has another thread's mark. Keyed by thread: a thread is in one system
+/// call at a time. The oldest go: a thread that has ended leaves its mark.
 #[map]
 pub static MARKS: LruHashMap<u64, Mark> = LruHashMap::with_max_entries(MAX_MARKS, 0);
-/// The oldest go: a connection that ends in mid-stream leaves its streams.
+/// Messages of streams that take turns. The oldest go: a connection that ends in mid-stream leaves its streams.
 #[map]
 pub static STREAMS: LruHashMap<StreamKey, Message> = LruHashMap::with_max_entries(MAX_STREAMS, 0);
 /// Watched paths (with their final zero) and prefixes → `call::SocketKind`.
@@ -273,22 +304,32 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     copied: 0,
     writing: 0,
     aligned: 0,
-    ending: 0,
     unparsed: 0,
+    point: 0,
+    told: 0,
     pending: 0,
     kernel_bytes: 0,
     user_bytes: 0,
-    zero: 0,
+    parked: 0,
     kernel_from: 0,
     user_from: 0,
     head: NO_HEAD,
+    mark: BLANK_MARK,
+    message: BLANK_MESSAGE,
+    iterator: [0; ITERATOR_BYTES],
+    ahead_from: 0,
+    ahead_bytes: 0,
+    ahead: [0; AHEAD + AHEAD_SLACK],
 };
 
-pub static EMPTY_MARK: Mark = Mark {
+pub static EMPTY_MARK: Mark = BLANK_MARK;
+
+const BLANK_MARK: Mark = Mark {
     sk: 0,
+    thread: 0,
     time_ns: 0,
     action: 0,
-    descriptor: 0,
+    zero: 0,
     address: 0,
     address_length: 0,
     buffer: 0,
@@ -304,8 +345,9 @@ pub static EMPTY_MARK: Mark = Mark {
     accepted: 0,
 };
 
-pub static EMPTY_MESSAGE: Message = Message {
+const BLANK_MESSAGE: Message = Message {
     stage: 0,
+    stream: 0,
     have: 0,
     target: 0,
     left: 0,
@@ -319,6 +361,7 @@ pub static EMPTY_MESSAGE: Message = Message {
     from_window: 0,
     from_stream: 0,
     behind: 0,
+    zero: 0,
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],

@@ -2,18 +2,99 @@
 //!
 //! ```text
 //! begin ──► active ──end──► at rest ──begin──► active …
+//!              │ ▲
+//!   another    ▼ │ its bytes are accepted
+//! thread's ► parked, in the map of marks
 //! ```
-//! A thread keeps its mark from one call to the next: to make and to delete an entry of the map costs several times what finding
-//! it does. A call that never queues anything leaves its mark active until the thread's next one.
+//! The mark of a write stands in its endpoint. A call that never queues anything leaves it active; when another thread writes to
+//! the same socket it is parked. Marks of threads whose socket is not known when their bytes are accepted stand in the map, too.
 
 use spanlet_abi::layout::Action;
+use spanlet_abi::limits::THREAD_SLOTS;
 
 use crate::connection::{now_ns, thread};
-use crate::maps::{EMPTY_MARK, MARKS, Mark, load, store};
+use crate::kernel::copy;
+use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, load, store};
 
-/// The current thread begins something; the mark is blank but for what is given.
+/// The current thread begins to write to an endpoint; the mark is blank but for what is given.
+///
+/// # Safety
+/// `endpoint` points into the map.
 #[inline(always)]
-pub fn begin(sk: u64, action: u8, descriptor: u32) -> Option<*mut Mark> {
+pub unsafe fn begin_write(endpoint: *mut Endpoint, sk: u64, thread: u64) -> *mut Mark {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mark = &raw mut (*endpoint).mark;
+        if load!(mark, action) != Action::None as u32 && load!(mark, thread) != thread {
+            park(endpoint);
+        }
+        store!(mark, sk, sk);
+        store!(mark, thread, thread);
+        store!(mark, time_ns, now_ns());
+        store!(mark, action, Action::Write as u32);
+        store!(mark, at, 0);
+        store!(mark, end, 0);
+        store!(mark, segments_left, 0);
+        store!(mark, segments_in_kernel, 0);
+        store!(mark, accepted, 0);
+        mark
+    }
+}
+
+/// The mark of the current thread's write, if it has begun one.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+pub unsafe fn of_write(endpoint: *mut Endpoint) -> Option<*mut Mark> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mark = &raw mut (*endpoint).mark;
+        let thread = thread();
+        if load!(mark, thread) != thread && !(load!(endpoint, parked) != 0 && unpark(endpoint, thread)) {
+            return None;
+        }
+        if load!(mark, action) == Action::None as u32 { None } else { Some(mark) }
+    }
+}
+
+#[inline(never)]
+unsafe fn park(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        let mark = &raw mut (*endpoint).mark;
+        let thread = load!(mark, thread);
+        let _ = MARKS.insert(thread, &*mark, 0);
+        store!(endpoint, parked, load!(endpoint, parked).wrapping_add(1));
+    }
+}
+
+/// Brings a thread's mark back into the endpoint; false if it has none for it.
+#[inline(never)]
+unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
+    // SAFETY: points into the map; a mark is copied whole.
+    unsafe {
+        let mark = &raw mut (*endpoint).mark;
+        if MARKS.get_ptr_mut(&thread).is_none() {
+            return false;
+        }
+        if load!(mark, action) != Action::None as u32 {
+            park(endpoint);
+        }
+        let Some(parked) = MARKS.get_ptr_mut(&thread) else { return false };
+        if load!(parked, sk) != load!(endpoint, sk) || load!(parked, action) != Action::Write as u32 {
+            return false;
+        }
+        store!(endpoint, parked, load!(endpoint, parked).saturating_sub(1));
+        let copied = copy(mark.cast(), size_of::<Mark>() as u32, parked as u64);
+        store!(parked, action, Action::None as u32);
+        copied
+    }
+}
+
+/// The current thread begins something; its mark in the map says what.
+#[inline(always)]
+pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
     let thread = thread();
     let mark = match MARKS.get_ptr_mut(&thread) {
         Some(mark) => mark,
@@ -25,38 +106,93 @@ pub fn begin(sk: u64, action: u8, descriptor: u32) -> Option<*mut Mark> {
     // SAFETY: points into the map; only this thread writes there.
     unsafe {
         store!(mark, sk, sk);
-        store!(mark, time_ns, now_ns());
+        store!(mark, thread, thread);
         store!(mark, action, action as u32);
-        store!(mark, descriptor, descriptor);
-        store!(mark, buffer, 0);
-        store!(mark, at, 0);
-        store!(mark, end, 0);
-        store!(mark, segments, 0);
-        store!(mark, segments_left, 0);
-        store!(mark, segments_in_kernel, 0);
-        store!(mark, accepted, 0);
     }
+    occupy(thread)?;
     Some(mark)
 }
 
 /// The current thread begins to connect to an address.
 #[inline(always)]
-pub fn begin_connect(sk: u64, descriptor: u32, address: u64, length: u64) {
-    if let Some(mark) = begin(sk, Action::Connect as u8, descriptor) {
+pub fn begin_connect(sk: u64, address: u64, length: u64) {
+    if let Some(mark) = begin(sk, Action::Connect as u8) {
         // SAFETY: points into the map.
         unsafe {
+            store!(mark, time_ns, now_ns());
             store!(mark, address, address);
             store!(mark, address_length, length);
         }
     }
 }
 
-/// The current thread's mark, if it is active.
+/// What the current thread has begun. That most have begun nothing is known without a look-up.
 #[inline(always)]
 pub fn active() -> Option<*mut Mark> {
-    let mark = MARKS.get_ptr_mut(&thread())?;
+    let thread = thread();
+    // SAFETY: points into the map.
+    let holder = unsafe { slot(thread)?.read_volatile() };
+    if holder != thread && holder != MANY {
+        return None;
+    }
+    let mark = MARKS.get_ptr_mut(&thread)?;
     // SAFETY: points into the map.
     if unsafe { load!(mark, action) } == Action::None as u32 { None } else { Some(mark) }
+}
+
+/// What a slot of threads holds when more than one of its threads have begun something.
+const MANY: u64 = u64::MAX;
+
+/// Takes the thread's slot, or shares it.
+#[inline(always)]
+fn occupy(thread: u64) -> Option<()> {
+    let slot = slot(thread)?;
+    // SAFETY: points into the map.
+    unsafe {
+        let holder = slot.read_volatile();
+        if holder != MANY {
+            let shared = holder != 0 && holder != thread && is_busy(holder);
+            slot.write_volatile(if shared { MANY } else { thread });
+        }
+    }
+    Some(())
+}
+
+/// Whether a thread may still be at what it has begun. A connect that failed leaves its mark.
+#[inline(never)]
+fn is_busy(thread: u64) -> bool {
+    /// Far above what a connect to a listener on the same machine takes.
+    const CONNECT_NS: u64 = 10_000_000_000;
+    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return false };
+    // SAFETY: points into the map.
+    let (action, time_ns) = unsafe { (load!(mark, action), load!(mark, time_ns)) };
+    action != Action::None as u32 && !(action == Action::Connect as u32 && now_ns().wrapping_sub(time_ns) > CONNECT_NS)
+}
+
+#[inline(always)]
+fn slot(thread: u64) -> Option<*mut u64> {
+    const { assert!(THREAD_SLOTS.is_power_of_two()) };
+    let slots: *mut u64 = THREADS.get_ptr_mut(0)?.cast();
+    // SAFETY: inside the array.
+    Some(unsafe { slots.add(thread as usize & (THREAD_SLOTS - 1)) })
+}
+
+/// What the current thread's mark in the map says is over.
+///
+/// # Safety
+/// `mark` points into the map.
+#[inline(always)]
+pub unsafe fn end_of_thread(mark: *mut Mark) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        end(mark);
+        let thread = load!(mark, thread);
+        if let Some(slot) = slot(thread)
+            && slot.read_volatile() == thread
+        {
+            slot.write_volatile(0);
+        }
+    }
 }
 
 /// What was begun is over.

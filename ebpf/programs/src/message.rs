@@ -13,11 +13,12 @@
 use spanlet_abi::event::{CLIENT, Kind, field};
 use spanlet_abi::limits::{ID_BYTES, NESTED_BYTES, WINDOW_BYTES};
 
+use crate::ahead;
 use crate::emit;
-use crate::kernel::{at_most, copy, copy_user, opaque};
-use crate::maps::{EMPTY_MESSAGE, Endpoint, Mark, Message, STREAMS, StreamKey, load, store};
+use crate::kernel::{at_most, copy, opaque};
+use crate::maps::{Endpoint, Message, STREAMS, StreamKey, load, store};
 use crate::plan::{byte, plan};
-use crate::walk::{address, take};
+use crate::walk::{address, mark_of, take};
 
 /// The length-prefixed message's prefix: a compressed flag and four bytes of length.
 const PREFIX_BYTES: u32 = 5;
@@ -44,11 +45,26 @@ mod stage {
 ///
 /// # Safety
 /// `endpoint` points into the map.
-#[inline(never)]
+#[inline(always)]
 pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
     // SAFETY: the caller's promise.
-    let key = unsafe { key(endpoint) };
-    let _ = STREAMS.insert(key, &EMPTY_MESSAGE, 0);
+    unsafe {
+        let message = message_of(endpoint);
+        let stream = load!(endpoint, stream);
+        if load!(message, stream) != 0 && load!(message, stream) != stream {
+            park(endpoint);
+        }
+        emit::flush_kernel_bytes(endpoint);
+        store!(message, stage, stage::PREFIX);
+        store!(message, stream, stream);
+        store!(message, have, 0);
+        store!(message, left, 0);
+        store!(message, copy, 0);
+        store!(message, skip, 0);
+        store!(message, fields, 0);
+        store!(message, behind, 0);
+        store!(message, end_ns, 0);
+    }
 }
 
 /// END_STREAM: says whether a message came before.
@@ -58,84 +74,164 @@ pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
 #[inline(never)]
 pub unsafe fn stream_ends(endpoint: *mut Endpoint) -> bool {
     // SAFETY: the caller's promise.
-    let key = unsafe { key(endpoint) };
-    let Some(message) = STREAMS.get_ptr_mut(&key) else { return false };
-    // SAFETY: points into the map.
-    let any = unsafe { load!(message, stage) } != stage::PREFIX;
-    let _ = STREAMS.remove(&key);
-    any
+    unsafe {
+        let current = message_of(endpoint);
+        let stream = load!(endpoint, stream);
+        if load!(current, stream) == stream {
+            store!(current, stream, 0);
+            return load!(current, stage) != stage::PREFIX;
+        }
+        let key = key(endpoint, stream);
+        let Some(parked) = STREAMS.get_ptr_mut(&key) else { return false };
+        let any = load!(parked, stage) != stage::PREFIX;
+        let _ = STREAMS.remove(&key);
+        any
+    }
+}
+
+/// The message that is looked at.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+pub unsafe fn message_of(endpoint: *mut Endpoint) -> *mut Message {
+    // SAFETY: the caller's promise.
+    unsafe { &raw mut (*endpoint).message }
 }
 
 #[inline(always)]
-unsafe fn key(endpoint: *mut Endpoint) -> StreamKey {
+unsafe fn key(endpoint: *mut Endpoint, stream: u32) -> StreamKey {
     // SAFETY: points into the map.
-    unsafe { StreamKey { sk: load!(endpoint, sk), stream: load!(endpoint, stream), zero: 0 } }
+    unsafe { StreamKey { sk: load!(endpoint, sk), stream, zero: 0 } }
+}
+
+/// Makes place: the current message waits in the map of streams.
+#[inline(never)]
+unsafe fn park(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        let message = message_of(endpoint);
+        let key = key(endpoint, load!(message, stream));
+        let _ = STREAMS.insert(key, &*message, 0);
+        store!(message, stream, 0);
+    }
+}
+
+/// Makes the message of the current frame's stream the current one; false if it is not looked at.
+#[inline(never)]
+unsafe fn bring(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; a message is copied whole.
+    unsafe {
+        let (message, stream) = (message_of(endpoint), load!(endpoint, stream));
+        let key = key(endpoint, stream);
+        if STREAMS.get_ptr_mut(&key).is_none() {
+            return false;
+        }
+        emit::flush_kernel_bytes(endpoint);
+        if load!(message, stream) != 0 {
+            park(endpoint);
+        }
+        let Some(parked) = STREAMS.get_ptr_mut(&key) else { return false };
+        if !copy(message.cast(), size_of::<Message>() as u32, parked as u64) {
+            store!(message, stream, 0);
+            return false;
+        }
+        let _ = STREAMS.remove(&key);
+        true
+    }
 }
 
 /// Looks at the part of a DATA frame's payload under the cursor and takes of it what this stage of the message can use.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(never)]
-pub unsafe fn feed(endpoint: *mut Endpoint, mark: *mut Mark) {
+pub unsafe fn feed(endpoint: *mut Endpoint) {
     // SAFETY: the caller's promise.
     unsafe {
-        let key = key(endpoint);
-        let Some(message) = STREAMS.get_ptr_mut(&key) else {
+        let message = message_of(endpoint);
+        if load!(message, stream) != load!(endpoint, stream) && !bring(endpoint) {
             store!(endpoint, unparsed, 0);
-            take(endpoint, mark, load!(mark, part));
+            take(endpoint, load!(mark_of(endpoint), part));
             return;
-        };
+        }
         if load!(message, stage) == stage::PREFIX {
-            prefix(endpoint, mark, message);
+            prefix(endpoint);
+        }
+        if load!(message, stage) == stage::HEAD {
+            field_head(endpoint);
         }
         match load!(message, stage) {
-            stage::PREFIX => {}
-            stage::HEAD => field_head(endpoint, mark, message),
-            stage::COPY => copy_more(endpoint, mark, message),
-            stage::ID => id(endpoint, mark, message),
-            stage::SKIP | stage::REST => skip(endpoint, mark, message),
-            stage::AFTER => second_message(endpoint, mark, message),
-            _ => take(endpoint, mark, load!(mark, part)),
+            stage::PREFIX | stage::HEAD => {}
+            stage::COPY => {
+                if load!(mark_of(endpoint), part) != 0 {
+                    copy_more(endpoint);
+                }
+            }
+            stage::ID => id(endpoint),
+            stage::SKIP | stage::REST => skip(endpoint),
+            stage::AFTER => second_message(endpoint),
+            _ => take(endpoint, load!(mark_of(endpoint), part)),
         }
-        first_message_taken(endpoint, mark, message);
+        first_message_taken(endpoint);
     }
 }
 
 /// Takes bytes from the stream into the window until it holds `target` of them.
 #[inline(never)]
-unsafe fn fill(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) -> bool {
-    // SAFETY: all point into their maps; `have` is below 64 and `want` at most 64 of the window's 128 bytes.
+unsafe fn fill(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; `have` is below 64 and `want` at most 64 of the window's 128 bytes.
     unsafe {
+        let message = message_of(endpoint);
         let have = opaque(load!(message, have) as u64);
         if have >= ID_BYTES as u64 {
             return have >= load!(message, target) as u64;
         }
-        let part = load!(mark, part);
+        let part = load!(mark_of(endpoint), part);
         let mut want = (load!(message, target) as u64).saturating_sub(have);
         if want > part {
             want = part;
         }
         let want = at_most(want, ID_BYTES as u64);
         if want != 0 {
-            let to = (&raw mut (*message).window).cast::<u8>().add(have as usize);
-            if !copy_user(to, want as u32, address(mark)) {
+            if !window_bytes(endpoint, have, want) {
                 store!(message, stage, stage::REST);
                 return false;
             }
-            take_of_message(endpoint, mark, message, want);
-            store!(message, have, (have + want) as u32);
+            take_of_message(endpoint, want);
+            store!(message, have, load!(message, have) + want as u32);
         }
         load!(message, have) >= load!(message, target)
     }
 }
 
-#[inline(never)]
-unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+/// Copies `want` bytes under the cursor, at most 64, into the window behind `have`, at most 63.
+#[inline(always)]
+unsafe fn window_bytes(endpoint: *mut Endpoint, have: u64, want: u64) -> bool {
+    // SAFETY: points into the map; the window has room for both.
     unsafe {
+        emit::flush_kernel_bytes(endpoint);
+        let Some(from) = ahead::of_cursor(endpoint, want) else { return false };
+        let to = (&raw mut (*endpoint).message.window).cast::<u8>();
+        if have == 0 && want <= WINDOW_BYTES as u64 {
+            // More than is wanted is copied and not counted.
+            let to = to.cast::<u64>();
+            to.write_volatile(ahead::word(from));
+            to.add(1).write_volatile(ahead::word(from.add(8)));
+            to.add(2).write_volatile(ahead::word(from.add(16)));
+            return true;
+        }
+        copy(to.add(have as usize), want as u32, from as u64)
+    }
+}
+
+#[inline(never)]
+unsafe fn prefix(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        let message = message_of(endpoint);
         store!(message, target, PREFIX_BYTES);
-        if !fill(endpoint, mark, message) {
+        if !fill(endpoint) {
             return;
         }
         let length = u32::from_be_bytes([byte(message, 1), byte(message, 2), byte(message, 3), byte(message, 4)]);
@@ -149,21 +245,22 @@ unsafe fn prefix(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message
 
 /// A field's tag, length and first byte.
 #[inline(never)]
-unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn field_head(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
-        shift(message);
+        let message = message_of(endpoint);
+        shift(endpoint);
         let server = load!(endpoint, end) != CLIENT as u32;
         let whole = load!(message, have).saturating_add(load!(message, left));
         let window = if server { ID_HEAD_BYTES } else { WINDOW_BYTES as u32 };
         store!(message, target, if whole < window { whole } else { window });
-        if !fill(endpoint, mark, message) {
+        if !fill(endpoint) {
             return;
         }
         if server {
-            id_head(message);
-        } else if plan(endpoint, message) {
-            begin_field(endpoint, mark, message);
+            id_head(endpoint);
+        } else if plan(endpoint) {
+            begin_field(endpoint);
         } else {
             store!(message, stage, stage::REST);
         }
@@ -172,38 +269,42 @@ unsafe fn field_head(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Mes
 
 /// Copies what is there of a field's content, and sets out what is to come.
 #[inline(never)]
-unsafe fn begin_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps; lengths are clamped to the record's room.
+unsafe fn begin_field(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map; lengths are clamped to the record's room.
     unsafe {
+        let message = message_of(endpoint);
         let (have, start) = (load!(message, have), load!(message, at));
-        if start > have {
+        let there = have.saturating_sub(start).saturating_add(load!(message, left));
+        // A field that goes beyond its message is none.
+        if start > have || load!(message, copy).saturating_add(load!(message, skip)) > there {
             store!(message, stage, stage::REST);
             return;
         }
-        divide(mark, message);
+        divide(endpoint);
         if load!(message, copy) != 0 {
-            tell_field(endpoint, mark, message);
-            take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
+            tell_field(endpoint);
+            take_of_message(endpoint, load!(message, from_stream) as u64);
             let told = load!(message, from_window) + load!(message, from_stream);
             store!(message, copy, load!(message, copy).saturating_sub(told));
         }
-        drop_taken(message);
-        next_stage(endpoint, message);
+        drop_taken(endpoint);
+        next_stage(endpoint);
     }
 }
 
 /// How much of the field's content stands in the window, to copy and to skip, and how much to copy under the cursor; `at` is
 /// moved to where the window's next field begins, `value` keeps where the content did.
 #[inline(never)]
-unsafe fn divide(mark: *mut Mark, message: *mut Message) {
-    // SAFETY: both point into their maps.
+unsafe fn divide(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let start = load!(message, at);
         let (rest, copy, skip) =
             (load!(message, have).saturating_sub(start), load!(message, copy), load!(message, skip));
         let from_window = if copy < rest { copy } else { rest };
         let dropped = if skip < rest - from_window { skip } else { rest - from_window };
-        let (ahead, part) = ((copy - from_window) as u64, load!(mark, part));
+        let (ahead, part) = ((copy - from_window) as u64, load!(mark_of(endpoint), part));
         store!(message, from_window, from_window);
         store!(message, from_stream, if ahead < part { ahead as u32 } else { part as u32 });
         store!(message, skip, skip - dropped);
@@ -213,27 +314,29 @@ unsafe fn divide(mark: *mut Mark, message: *mut Message) {
 }
 
 /// Sets out the record of a field's first part: what the window holds of it, then what stands under the cursor.
-#[inline(never)]
-unsafe fn tell_field(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+#[inline(always)]
+unsafe fn tell_field(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let (from_window, from_stream) = (load!(message, from_window), load!(message, from_stream));
         let length = load!(message, copy);
         let complete = if length == from_window + from_stream { field::COMPLETE } else { 0 };
         let note = load!(message, note) | field::BEGINS | complete;
-        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), length, note, load!(message, field));
+        emit::set_out(endpoint, Kind::Field, load!(mark_of(endpoint), time_ns), length, note, load!(message, field));
         let window = (&raw const (*message).window) as u64;
         emit::with_kernel_bytes(endpoint, window.wrapping_add(load!(message, value) as u64), from_window);
-        emit::with_user_bytes(endpoint, address(mark), from_stream);
+        emit::with_user_bytes(endpoint, address(mark_of(endpoint)), from_stream);
     }
 }
 
 /// A field that a write cut: its next part.
 #[inline(never)]
-unsafe fn copy_more(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps; the length is clamped to the record's room.
+unsafe fn copy_more(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map; the length is clamped to the record's room.
     unsafe {
-        let (copy, bytes) = (load!(message, copy), load!(mark, part));
+        let message = message_of(endpoint);
+        let (copy, bytes) = (load!(message, copy), load!(mark_of(endpoint), part));
         let mut part = if (copy as u64) < bytes { copy } else { bytes as u32 };
         if part > NESTED_BYTES as u32 {
             part = NESTED_BYTES as u32;
@@ -241,18 +344,19 @@ unsafe fn copy_more(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Mess
         store!(message, from_stream, part);
         store!(message, copy, copy - part);
         let note = load!(message, note) | if copy == part { field::COMPLETE } else { 0 };
-        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), part, note, load!(message, field));
-        emit::with_user_bytes(endpoint, address(mark), part);
-        take_of_message(endpoint, mark, message, load!(message, from_stream) as u64);
-        next_stage(endpoint, message);
+        emit::set_out(endpoint, Kind::Field, load!(mark_of(endpoint), time_ns), part, note, load!(message, field));
+        emit::with_user_bytes(endpoint, address(mark_of(endpoint)), part);
+        take_of_message(endpoint, load!(message, from_stream) as u64);
+        next_stage(endpoint);
     }
 }
 
 /// The stage after a part of a field.
 #[inline(never)]
-unsafe fn next_stage(endpoint: *mut Endpoint, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn next_stage(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let next = if load!(message, copy) != 0 {
             stage::COPY
         } else if load!(endpoint, kind) == KIND_CRI {
@@ -267,14 +371,15 @@ unsafe fn next_stage(endpoint: *mut Endpoint, message: *mut Message) {
 }
 
 #[inline(never)]
-unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn skip(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let rest = load!(message, stage) == stage::REST;
         let most = if rest { load!(message, left) } else { load!(message, skip) } as u64;
-        let part = load!(mark, part);
+        let part = load!(mark_of(endpoint), part);
         let bytes = if most < part { most } else { part };
-        take_of_message(endpoint, mark, message, bytes);
+        take_of_message(endpoint, bytes);
         if !rest {
             store!(message, skip, (most - bytes) as u32);
             if most == bytes {
@@ -286,9 +391,10 @@ unsafe fn skip(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) 
 
 /// A server's field 1 with 64 bytes may be an id.
 #[inline(never)]
-unsafe fn id_head(message: *mut Message) {
+unsafe fn id_head(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let fits = load!(message, have) == ID_HEAD_BYTES
             && byte(message, 0) == FIELD_1
             && byte(message, 1) as usize == ID_BYTES;
@@ -298,31 +404,39 @@ unsafe fn id_head(message: *mut Message) {
 }
 
 #[inline(never)]
-unsafe fn id(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn id(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         store!(message, target, ID_BYTES as u32);
-        if !fill(endpoint, mark, message) {
+        if !fill(endpoint) {
             return;
         }
         store!(message, stage, stage::REST);
-        if !all_hexadecimal(message) {
+        if !all_hexadecimal(endpoint) {
             return;
         }
-        emit::set_out(endpoint, Kind::Field, load!(mark, time_ns), ID_BYTES as u32, field::BEGINS | field::COMPLETE, 1);
+        emit::set_out(
+            endpoint,
+            Kind::Field,
+            load!(mark_of(endpoint), time_ns),
+            ID_BYTES as u32,
+            field::BEGINS | field::COMPLETE,
+            1,
+        );
         emit::with_kernel_bytes(endpoint, (&raw const (*message).window) as u64, ID_BYTES as u32);
     }
 }
 
 /// Eight digits at a time: a byte is a digit if it is in `0..=9` or in `a..=f`; none may have its high bit set.
 #[inline(never)]
-unsafe fn all_hexadecimal(message: *mut Message) -> bool {
+unsafe fn all_hexadecimal(endpoint: *mut Endpoint) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
     let (mut wrong, mut i) = (0u64, 0usize);
     while i < ID_BYTES / 8 {
         // SAFETY: inside the window, which is aligned to eight.
-        let digits = unsafe { (&raw const (*message).window).cast::<u64>().add(i).read_volatile() };
+        let digits = unsafe { (&raw const (*endpoint).message.window).cast::<u64>().add(i).read_volatile() };
         // Adding up to the high bit compares each byte without a carry into the next, since none has its own high bit set.
         let low = digits & !HIGH;
         let from_0 = low + (0x80 - b'0' as u64) * ONES;
@@ -337,9 +451,10 @@ unsafe fn all_hexadecimal(message: *mut Message) -> bool {
 
 /// Marks where the first message ended, once.
 #[inline(never)]
-unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn first_message_taken(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let stage = load!(message, stage);
         let complete = stage != stage::PREFIX && stage < stage::AFTER && load!(message, left) == 0;
         if !complete {
@@ -348,7 +463,7 @@ unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message:
         }
         if load!(message, end_ns) == 0 {
             store!(message, end_offset, load!(endpoint, written));
-            store!(message, end_ns, load!(mark, time_ns));
+            store!(message, end_ns, load!(mark_of(endpoint), time_ns));
         }
         let fields_left = stage == stage::HEAD && load!(endpoint, end) == CLIENT as u32 && load!(message, have) != 0;
         store!(endpoint, unparsed, fields_left as u32);
@@ -360,22 +475,24 @@ unsafe fn first_message_taken(endpoint: *mut Endpoint, mark: *mut Mark, message:
 
 /// More bytes after the first message: a streaming call.
 #[inline(never)]
-unsafe fn second_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message) {
-    // SAFETY: all point into their maps.
+unsafe fn second_message(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         store!(message, stage, stage::STREAMING);
         emit::set_out(endpoint, Kind::Streaming, load!(message, end_ns), 0, 0, 0);
         store!((&raw mut (*endpoint).head), offset, load!(message, end_offset));
-        take(endpoint, mark, load!(mark, part));
+        take(endpoint, load!(mark_of(endpoint), part));
     }
 }
 
 /// Takes bytes of the message from the stream.
 #[inline(always)]
-unsafe fn take_of_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mut Message, bytes: u64) {
-    // SAFETY: all point into their maps.
+unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
+    // SAFETY: points into the map.
     unsafe {
-        take(endpoint, mark, bytes);
+        let message = message_of(endpoint);
+        take(endpoint, bytes);
         store!(message, left, load!(message, left).saturating_sub(bytes as u32));
     }
 }
@@ -383,9 +500,10 @@ unsafe fn take_of_message(endpoint: *mut Endpoint, mark: *mut Mark, message: *mu
 /// Drops the window's bytes before `at`. They stay where they are until the next field is looked at: the record that is set
 /// out has yet to be written from them.
 #[inline(always)]
-unsafe fn drop_taken(message: *mut Message) {
+unsafe fn drop_taken(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
+        let message = message_of(endpoint);
         let (have, bytes) = (load!(message, have), load!(message, at));
         let kept = have.saturating_sub(bytes);
         store!(message, have, kept);
@@ -395,13 +513,15 @@ unsafe fn drop_taken(message: *mut Message) {
 
 /// Moves what is left in the window to its start.
 #[inline(never)]
-unsafe fn shift(message: *mut Message) {
+unsafe fn shift(endpoint: *mut Endpoint) {
     // SAFETY: both arrays have room for the window behind any start inside it.
     unsafe {
+        let message = message_of(endpoint);
         let bytes = load!(message, behind);
         if bytes == 0 {
             return;
         }
+        emit::flush_kernel_bytes(endpoint);
         store!(message, behind, 0);
         let from = (&raw const (*message).window) as u64 + at_most(bytes as u64, WINDOW_BYTES as u64);
         copy((&raw mut (*message).shifted).cast(), WINDOW_BYTES as u32, from);

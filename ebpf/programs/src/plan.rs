@@ -5,7 +5,7 @@ use spanlet_abi::limits::{MAX_FIELDS, NESTED_BYTES, STRING_BYTES};
 
 use crate::kernel::at_most;
 use crate::maps::{Endpoint, Message, WINDOW, load, store};
-use crate::message::{FIELD_1, KIND_CRI, KIND_DRA};
+use crate::message::{FIELD_1, KIND_CRI, KIND_DRA, message_of};
 
 /// Bytes of a tag or length that are read: 28 bits, more than any message has (protobuf encoding, base 128 varints).
 const LENGTH_BYTES: u32 = 4;
@@ -18,11 +18,12 @@ const NUMBER_BYTES: u32 = 10;
 /// for the verifier.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(never)]
-pub unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
-    // SAFETY: all point into their maps; `byte` stays within the window.
+pub unsafe fn plan(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; `byte` stays within the window.
     unsafe {
+        let message = message_of(endpoint);
         let fields = load!(message, fields) + 1;
         store!(message, fields, fields);
         store!(message, at, 0);
@@ -35,7 +36,7 @@ pub unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
         let tag = load!(message, value);
         store!(message, field, tag >> 3);
         match tag & 7 {
-            2 => varint(message) && plan_bytes(endpoint, message),
+            2 => varint(message) && plan_bytes(endpoint),
             _ if load!(endpoint, kind) == KIND_CRI => false,
             0 => skip_number(message),
             1 => {
@@ -53,9 +54,10 @@ pub unsafe fn plan(endpoint: *mut Endpoint, message: *mut Message) -> bool {
 
 /// A field with a length: `value` bytes from `at` on.
 #[inline(always)]
-unsafe fn plan_bytes(endpoint: *mut Endpoint, message: *mut Message) -> bool {
-    // SAFETY: all point into their maps; `byte` stays within the window.
+unsafe fn plan_bytes(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; `byte` stays within the window.
     unsafe {
+        let message = message_of(endpoint);
         let (kind, number) = (load!(endpoint, kind), load!(message, field));
         if kind == KIND_CRI && number != 1 {
             return false;

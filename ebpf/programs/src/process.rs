@@ -30,14 +30,14 @@ const GROUP_EXIT: u32 = 4;
 /// match-proto: `void sched_process_fork(struct task_struct *parent, struct task_struct *child)`
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::Fork, || forks(context.arg::<u64>(1)));
+    cost::of(Program::Fork, |_| forks(context.arg::<u64>(1)));
     0
 }
 
 /// match-proto: `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(_context: BtfTracePointContext) -> i32 {
-    cost::of(Program::Exec, executes::<true>);
+    cost::of(Program::Exec, |_| executes::<true>());
     0
 }
 
@@ -46,14 +46,14 @@ pub fn process_exec(_context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec_bounded(_context: BtfTracePointContext) -> i32 {
-    cost::of(Program::Exec, executes::<false>);
+    cost::of(Program::Exec, |_| executes::<false>());
     0
 }
 
 /// match-proto: `void sched_process_exit(struct task_struct *p)`
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_context: BtfTracePointContext) -> i32 {
-    cost::of(Program::Exit, exits);
+    cost::of(Program::Exit, |_| exits());
     0
 }
 

@@ -26,7 +26,7 @@ const MSGHDR_VECTORS: u64 = 16;
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysEnter, || enters::<true>(&context));
+    enters::<true>(&context);
     0
 }
 
@@ -35,14 +35,14 @@ pub fn sys_enter(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter_untyped(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysEnter, || enters::<false>(&context));
+    enters::<false>(&context);
     0
 }
 
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysExit, || exits::<true>(&context));
+    exits::<true>(&context);
     0
 }
 
@@ -51,7 +51,7 @@ pub fn sys_exit(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
-    cost::of(Program::SysExit, || exits::<false>(&context));
+    exits::<false>(&context);
     0
 }
 
@@ -59,7 +59,7 @@ pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
 fn enters<const TYPED: bool>(context: &BtfTracePointContext) {
     let action = action_of(context.arg::<u64>(1));
     if action != Action::None as u8 {
-        enter::<TYPED>(context.arg::<u64>(0), action);
+        cost::of(Program::SysEnter, |_| enter::<TYPED>(context.arg::<u64>(0), action));
     }
 }
 
@@ -69,7 +69,7 @@ fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
     let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
     let action = action_of(number as u64);
     if action != Action::None as u8 {
-        exit::<LOOP>(context.arg::<i64>(1));
+        cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1)));
     }
 }
 
@@ -90,7 +90,7 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
         return;
     }
     if action == Action::Accept as u8 {
-        let _ = mark::begin(0, action, 0);
+        let _ = mark::begin(0, action);
         return;
     }
     // SAFETY: the value is only tested for presence.
@@ -107,14 +107,15 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
     if !is_write && peeks(regs, action) {
         return;
     }
-    let Some(mark) = mark::begin(sk, action, descriptor) else { return };
-    if !is_write {
+    if mark::begin(sk, action).is_none() || !is_write {
         return;
     }
     // SAFETY: points into the map.
     unsafe {
+        let thread = connection::thread();
+        let mark = mark::begin_write(endpoint, sk, thread);
         if buffers(regs, action, mark) {
-            connection::write_begins(endpoint);
+            connection::write_begins(endpoint, thread);
         } else {
             mark::end(mark);
         }
@@ -191,7 +192,7 @@ fn connect_enters(regs: u64) {
     }
     let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
     connection::connect_begins(sk, Some(&path));
-    mark::begin_connect(sk, descriptor as u32, address, length);
+    mark::begin_connect(sk, address, length);
 }
 
 #[inline(always)]
@@ -209,17 +210,26 @@ fn exit<const LOOP: bool>(result: i64) {
             unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
             emit::flush(endpoint);
         } else if action >= Action::Write as u32 {
-            if result > 0 {
-                // SAFETY: both point into their maps.
-                unsafe { connection::write_accepted::<LOOP>(endpoint, mark, result as u64) };
-            }
-            connection::write_ends(endpoint);
+            write_exits::<LOOP>(endpoint, result);
         } else if result > 0 {
             connection::read_bytes(endpoint, result as u64, sk, 0, 0);
         }
     }
     // SAFETY: points into the map.
-    unsafe { mark::end(mark) };
+    unsafe { mark::end_of_thread(mark) };
+}
+
+#[inline(always)]
+fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64) {
+    // SAFETY: points into the map.
+    unsafe {
+        let Some(mark) = mark::of_write(endpoint) else { return };
+        if result > 0 {
+            walk::accepted::<LOOP>(endpoint, result as u64);
+        }
+        connection::write_ends(endpoint);
+        mark::end(mark);
+    }
 }
 
 #[inline(always)]

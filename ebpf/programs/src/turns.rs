@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use spanlet_abi::limits::{MAX_LOOP_STEPS, MAX_STEPS};
 
 use crate::connection;
-use crate::maps::{Endpoint, MARKS, Mark, load};
+use crate::maps::{Endpoint, load};
 use crate::walk::step;
 
 /// Walks by a bounded loop; false when the bound was reached.
@@ -28,33 +28,31 @@ pub unsafe fn bounded(endpoint: *mut Endpoint) -> bool {
     false
 }
 
-/// One step for the current thread's mark; 0 when it was the last.
+/// One step; 0 when it was the last.
 ///
-/// A global function is verified by itself and not where it is called. Kernels before 5.12 let it take numbers only, so both
-/// values are looked up again.
+/// A global function is verified by itself and not where it is called. Kernels before 5.12 let it take numbers only, so the
+/// endpoint is looked up again.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn step_of_bounded_loop(sk: u64) -> u32 {
     let Some(endpoint) = connection::watched(sk) else { return 0 };
-    let Some(mark) = MARKS.get_ptr_mut(&connection::thread()) else { return 0 };
-    // SAFETY: both point into their maps.
-    unsafe { step(endpoint, mark) as u32 }
+    // SAFETY: points into the map.
+    unsafe { step(endpoint) as u32 }
 }
 
 /// What `bpf_loop` hands to its callback.
 #[repr(C)]
 struct Walk {
     endpoint: *mut Endpoint,
-    mark: *mut Mark,
 }
 
 /// Walks by `bpf_loop`; false when its bound was reached.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn by_helper(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    let mut walk = Walk { endpoint, mark };
+pub unsafe fn by_helper(endpoint: *mut Endpoint) -> bool {
+    let mut walk = Walk { endpoint };
     // SAFETY: the callback has the type that the helper calls, and `walk` outlives the call.
     let turns = unsafe { bpf_loop(MAX_LOOP_STEPS, turn_of_loop as *mut c_void, (&raw mut walk).cast(), 0) };
     turns < MAX_LOOP_STEPS as i64
@@ -63,5 +61,5 @@ pub unsafe fn by_helper(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
 /// One turn; other than 0 ends the loop.
 unsafe extern "C" fn turn_of_loop(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: `walk` is that of `by_helper`.
-    unsafe { if step((*walk).endpoint, (*walk).mark) { 0 } else { 1 } }
+    unsafe { if step((*walk).endpoint) { 0 } else { 1 } }
 }

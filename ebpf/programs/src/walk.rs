@@ -1,6 +1,6 @@
 //! Walking the HTTP/2 frames of what one end writes (RFC 9113 §4.1), wherever its writes cut them.
 //!
-//! One step of the loop does one thing: take the next segment, read a frame's header, or take a part of its payload.
+//! One step of the loop takes the next segment, or a frame's header and what is there of its payload.
 //!
 //! Numbers pass from function to function through the map values. Read back they are unknown scalars to the verifier: the ways
 //! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
@@ -8,6 +8,7 @@
 use spanlet_abi::event::{Kind, Reason, headers};
 use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, PROOF_FRAMES};
 
+use crate::ahead;
 use crate::connection;
 use crate::emit;
 use crate::kernel::{at_most, copy_user, opaque, read, read_user};
@@ -42,43 +43,56 @@ const GOAWAY_BYTES: u64 = 8;
 /// More than either has: their bytes could not be read.
 const UNREADABLE: u32 = 9;
 
-/// `bytes` more of the mark's buffers were accepted: walks them.
+/// `bytes` more of the buffers of the endpoint's mark were accepted: walks them.
 ///
 /// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer), which needs no bound that the verifier counts.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
+        let mark = mark_of(endpoint);
         let written = load!(endpoint, written);
         store!(mark, remaining, bytes);
+        store!(endpoint, ahead_bytes, 0);
         if load!(endpoint, track) == Track::Unknown as u32 {
             if !proven(mark) {
-                skip_write(endpoint, mark, written, bytes);
+                skip_write(endpoint, written, bytes);
                 return;
             }
             store!(endpoint, track, Track::Sure as u32);
             store!(endpoint, left, 0);
             store!(endpoint, have, 0);
         }
-        let done = if LOOP { turns::by_helper(endpoint, mark) } else { turns::bounded(endpoint) };
+        let done = if LOOP { turns::by_helper(endpoint) } else { turns::bounded(endpoint) };
         if load!(mark, remaining) != 0 {
             if !done {
                 lose_track(endpoint, Reason::TooManyFrames);
-                emit::flush(endpoint);
             }
-            skip_write(endpoint, mark, written, bytes);
+            skip_write(endpoint, written, bytes);
         }
+        emit::flush(endpoint);
     }
+}
+
+/// The write that is walked.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+pub unsafe fn mark_of(endpoint: *mut Endpoint) -> *mut Mark {
+    // SAFETY: the caller's promise.
+    unsafe { &raw mut (*endpoint).mark }
 }
 
 /// Counts what is not walked. A cursor that stopped early no longer fits the bytes: it is dropped.
 #[inline(always)]
-unsafe fn skip_write(endpoint: *mut Endpoint, mark: *mut Mark, written: u64, bytes: u64) {
-    // SAFETY: both point into their maps.
+unsafe fn skip_write(endpoint: *mut Endpoint, written: u64, bytes: u64) {
+    // SAFETY: points into the map.
     unsafe {
+        let mark = mark_of(endpoint);
         store!(endpoint, written, written.wrapping_add(bytes));
         store!(endpoint, track, Track::Unknown as u32);
         store!(mark, end, 0);
@@ -103,11 +117,12 @@ pub unsafe fn lose_track(endpoint: *mut Endpoint, reason: Reason) {
 /// Moves the cursor on.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn advance(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+pub unsafe fn advance(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
+        let mark = mark_of(endpoint);
         store!(mark, at, load!(mark, at).wrapping_add(bytes));
         store!(mark, remaining, load!(mark, remaining).wrapping_sub(bytes));
         store!(mark, part, load!(mark, part).wrapping_sub(bytes));
@@ -118,13 +133,13 @@ pub unsafe fn advance(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
 /// Moves the cursor on inside a frame's payload.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn take(endpoint: *mut Endpoint, mark: *mut Mark, bytes: u64) {
+pub unsafe fn take(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         store!(endpoint, left, load!(endpoint, left).wrapping_sub(bytes as u32));
-        advance(endpoint, mark, bytes);
+        advance(endpoint, bytes);
     }
 }
 
@@ -138,52 +153,43 @@ pub unsafe fn address(mark: *mut Mark) -> u64 {
     unsafe { load!(mark, buffer).wrapping_add(load!(mark, at)) }
 }
 
-/// One step, with at most one record; false when there is nothing left or no way on.
+/// One step; false when there is nothing left or no way on.
 ///
 /// # Safety
-/// Both point into their maps.
+/// `endpoint` points into the map.
 #[inline(never)]
-pub unsafe fn step(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    // SAFETY: both point into their maps.
+pub unsafe fn step(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
     unsafe {
-        let more = turn(endpoint, mark);
-        emit::flush(endpoint);
-        more
-    }
-}
-
-#[inline(always)]
-unsafe fn turn(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    // SAFETY: both point into their maps.
-    unsafe {
-        measure(endpoint, mark);
+        let mark = mark_of(endpoint);
+        measure(endpoint);
         if load!(endpoint, unparsed) != 0 {
-            message::feed(endpoint, mark);
-            return true;
-        }
-        if load!(endpoint, ending) != 0 {
-            data_ends(endpoint, mark);
+            message::feed(endpoint);
+            data_ends(endpoint);
             return true;
         }
         if load!(mark, part) == 0 {
             return load!(mark, remaining) != 0 && next_segment(mark);
         }
         if load!(endpoint, left) == 0 {
-            if !frame_header(endpoint, mark) {
+            if !frame_header(endpoint) {
                 return false;
             }
-            measure(endpoint, mark);
+            measure(endpoint);
         }
-        payload(endpoint, mark);
-        true
+        if load!(mark, part) != 0 || load!(endpoint, left) == 0 {
+            payload(endpoint);
+        }
+        load!(mark, remaining) != 0 || load!(endpoint, unparsed) != 0
     }
 }
 
 /// Sets [`Mark::part`], at a frame's header to what is there of the segment.
-#[inline(never)]
-unsafe fn measure(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
+#[inline(always)]
+unsafe fn measure(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let mark = mark_of(endpoint);
         let mut part = load!(mark, end).wrapping_sub(load!(mark, at));
         let remaining = load!(mark, remaining);
         if part > remaining {
@@ -226,10 +232,10 @@ unsafe fn next_segment(mark: *mut Mark) -> bool {
 
 /// Reads a frame's header, or the part of it that is there.
 #[inline(always)]
-unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    // SAFETY: both point into their maps.
+unsafe fn frame_header(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
     unsafe {
-        if !header_bytes(endpoint, mark) {
+        if !whole_header(endpoint) && !header_bytes(endpoint) {
             lose_track(endpoint, Reason::ReadFault);
             return false;
         }
@@ -249,11 +255,32 @@ unsafe fn frame_header(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
     }
 }
 
+/// Takes all nine bytes, if they are in one piece.
+#[inline(always)]
+unsafe fn whole_header(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; the header has room for two words.
+    unsafe {
+        let mark = mark_of(endpoint);
+        if load!(endpoint, have) != 0 || load!(mark, part) < FRAME_HEADER_BYTES {
+            return false;
+        }
+        let Some(ahead) = ahead::of_cursor(endpoint, FRAME_HEADER_BYTES) else { return false };
+        let header = (&raw mut (*endpoint).header).cast::<u64>();
+        header.write_volatile(ahead::word(ahead));
+        header.add(1).write_volatile(ahead::word(ahead.add(8)));
+        store!(endpoint, frame_begun_ns, load!(mark, time_ns));
+        store!(endpoint, have, FRAME_HEADER_BYTES as u32);
+        advance(endpoint, FRAME_HEADER_BYTES);
+        true
+    }
+}
+
 /// Takes what is there of the nine bytes.
 #[inline(never)]
-unsafe fn header_bytes(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
-    // SAFETY: both point into their maps; `have + take` is at most 9 of the header's 16 bytes.
+unsafe fn header_bytes(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map; `have + take` is at most 9 of the header's 16 bytes.
     unsafe {
+        let mark = mark_of(endpoint);
         let have = opaque(load!(endpoint, have) as u64);
         if have > 8 {
             return false;
@@ -274,12 +301,12 @@ unsafe fn header_bytes(endpoint: *mut Endpoint, mark: *mut Mark) -> bool {
             return false;
         }
         store!(endpoint, have, (have + take) as u32);
-        advance(endpoint, mark, take);
+        advance(endpoint, take);
         true
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 unsafe fn parse_header(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -296,7 +323,7 @@ unsafe fn parse_header(endpoint: *mut Endpoint) {
 }
 
 /// Whether what was parsed can be the header of a frame.
-#[inline(never)]
+#[inline(always)]
 unsafe fn plausible(endpoint: *mut Endpoint) -> bool {
     // SAFETY: points into the map.
     unsafe { is_frame(load!(endpoint, length), load!(endpoint, frame), load!(endpoint, stream)) }
@@ -318,35 +345,35 @@ fn is_frame(length: u32, frame: u32, stream: u32) -> bool {
 
 /// Takes a part of the current frame's payload; of an empty one, nothing.
 #[inline(always)]
-unsafe fn payload(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
+unsafe fn payload(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let mark = mark_of(endpoint);
         if load!(endpoint, left) == 0 {
             store!(mark, part, 0);
         }
         match load!(endpoint, frame) {
-            HEADERS | CONTINUATION | SETTINGS => fragment(endpoint, mark),
+            HEADERS | CONTINUATION | SETTINGS => fragment(endpoint),
             DATA => {
                 if load!(endpoint, flags) & PADDED == 0 && load!(mark, part) != 0 {
-                    message::feed(endpoint, mark);
+                    message::feed(endpoint);
                 } else {
-                    take(endpoint, mark, load!(mark, part));
+                    take(endpoint, load!(mark, part));
                 }
-                if load!(endpoint, left) == 0 && load!(endpoint, flags) & END_STREAM != 0 {
-                    store!(endpoint, ending, 1);
-                }
+                data_ends(endpoint);
             }
-            RST_STREAM | GOAWAY => tell_end(endpoint, mark),
-            _ => take(endpoint, mark, load!(mark, part)),
+            RST_STREAM | GOAWAY => tell_end(endpoint),
+            _ => take(endpoint, load!(mark, part)),
         }
     }
 }
 
 /// Copies a part of a header block, or of a SETTINGS payload.
 #[inline(never)]
-unsafe fn fragment(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
+unsafe fn fragment(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
+        let mark = mark_of(endpoint);
         let kind = if load!(endpoint, frame) == SETTINGS { Kind::Settings } else { Kind::Headers };
         let begins = load!(endpoint, left) == load!(endpoint, length);
         // CONTINUATION goes on with the block.
@@ -357,17 +384,20 @@ unsafe fn fragment(endpoint: *mut Endpoint, mark: *mut Mark) {
         let (from, bytes) = (address(mark), load!(mark, part));
         let captured = if bytes < room as u64 { bytes as u32 } else { room };
         store!(endpoint, copied, load!(endpoint, copied) + captured);
-        take(endpoint, mark, bytes);
+        take(endpoint, bytes);
         if kind as u32 == Kind::Settings as u32 && load!(endpoint, flags) & ACK != 0 {
             return;
         }
         let note = note_of(endpoint) | if begins { headers::FRAME_BEGINS } else { 0 };
         emit::set_out(endpoint, kind, load!(mark, time_ns), bytes as u32, note, 0);
-        emit::with_user_bytes(endpoint, from, captured);
+        match ahead::holds(endpoint, from, captured) {
+            Some(in_kernel) => emit::with_kernel_bytes(endpoint, in_kernel, captured),
+            None => emit::with_user_bytes(endpoint, from, captured),
+        }
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
     // SAFETY: points into the map.
     unsafe {
@@ -379,35 +409,42 @@ unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
             return note;
         }
         note |= headers::FRAME_COMPLETE;
-        if load!(endpoint, frame) == HEADERS
-            && load!(endpoint, flags) & END_STREAM != 0
-            && message::stream_ends(endpoint)
-        {
-            note |= headers::AFTER_DATA;
+        if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 {
+            store!(endpoint, point, load!(endpoint, written));
+            if message::stream_ends(endpoint) {
+                note |= headers::AFTER_DATA;
+            }
         }
         note
     }
 }
 
-/// All of a DATA frame with END_STREAM was taken.
+/// If all of a DATA frame with END_STREAM was taken: tells its end, by the record of the message's field if that is still to be
+/// written.
 #[inline(always)]
-unsafe fn data_ends(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
+unsafe fn data_ends(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
-        store!(endpoint, ending, 0);
-        emit::set_out(endpoint, Kind::DataEnd, load!(mark, time_ns), 0, 0, 0);
+        let ends = load!(endpoint, frame) == DATA && load!(endpoint, flags) & END_STREAM != 0;
+        if !ends || load!(endpoint, left) != 0 || load!(endpoint, unparsed) != 0 {
+            return;
+        }
+        if !emit::ends_with(endpoint) {
+            emit::set_out(endpoint, Kind::DataEnd, load!(mark_of(endpoint), time_ns), 0, 0, 0);
+        }
+        store!(endpoint, point, load!(endpoint, written));
         message::stream_ends(endpoint);
     }
 }
 
 /// RST_STREAM and GOAWAY, once their error code is there (RFC 9113 §6.4, §6.8): a write may cut them anywhere.
 #[inline(never)]
-unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark) {
-    // SAFETY: both point into their maps.
+unsafe fn tell_end(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
     unsafe {
         let goaway = load!(endpoint, frame) == GOAWAY;
         let need = if goaway { GOAWAY_BYTES } else { RESET_BYTES };
-        if !end_bytes(endpoint, mark, need) {
+        if !end_bytes(endpoint, need) {
             return;
         }
         let known = load!(endpoint, have) as u64 == need;
@@ -422,16 +459,17 @@ unsafe fn tell_end(endpoint: *mut Endpoint, mark: *mut Mark) {
             message::stream_ends(endpoint);
         }
         let kind = if goaway { Kind::GoAway } else { Kind::Reset };
-        emit::set_out(endpoint, kind, load!(mark, time_ns), 0, if known { code } else { u32::MAX }, 0);
+        emit::set_out(endpoint, kind, load!(mark_of(endpoint), time_ns), 0, if known { code } else { u32::MAX }, 0);
     }
 }
 
 /// Takes what is there of the first `need` bytes of a payload, at most 8, into the place of the frame's header; says whether
 /// they are complete or the frame is over.
 #[inline(never)]
-unsafe fn end_bytes(endpoint: *mut Endpoint, mark: *mut Mark, need: u64) -> bool {
-    // SAFETY: both point into their maps; `have + take` is at most 15 of the header's 16 bytes.
+unsafe fn end_bytes(endpoint: *mut Endpoint, need: u64) -> bool {
+    // SAFETY: points into the map; `have + take` is at most 15 of the header's 16 bytes.
     unsafe {
+        let mark = mark_of(endpoint);
         let have = opaque(load!(endpoint, have) as u64);
         if have > 7 {
             return true;
@@ -448,7 +486,7 @@ unsafe fn end_bytes(endpoint: *mut Endpoint, mark: *mut Mark, need: u64) -> bool
                 return true;
             }
             store!(endpoint, have, (have + take_bytes) as u32);
-            take(endpoint, mark, take_bytes);
+            take(endpoint, take_bytes);
         }
         load!(endpoint, have) as u64 == need || load!(endpoint, left) == 0
     }
