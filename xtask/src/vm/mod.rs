@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Kernels to boot, as in `6.12`; default: all
     #[arg(value_name = "KERNEL", value_parser = kernels::NAMES)]
     kernels: Vec<String>,
-    /// Add boots that can preempt a task anywhere, and kernels that are not supported yet
+    /// Add kernels that are not supported yet, and other architectures
     #[arg(long)]
     long: bool,
     /// Write down the verifier's work with each program instead of comparing it
@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let image = archive.image(kernel)?;
         let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
         let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
-        for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
+        for boot in kernel.boots {
             machines.push(Machine { kernel, boot, image: image.clone(), initramfs });
         }
     }
