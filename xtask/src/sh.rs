@@ -63,12 +63,8 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<String> {
     Ok(output)
 }
 
-/// Like [`step`], but the caller judges how the command ended.
-pub(crate) fn attempt(title: &str, command: &mut Command) -> Result<(ExitStatus, String)> {
-    watch(title, command, |_| false)
-}
-
-/// Like [`attempt`], but shows nothing: for commands that run side by side. What it says goes to a file, where it can be followed.
+/// Runs a command without showing anything, for those that run side by side; the caller judges how it ended. What it says goes to a
+/// file, where it can be followed.
 pub(crate) fn into_file(command: &mut Command, path: &Path) -> Result<ExitStatus> {
     let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
     command.stdin(Stdio::null()).stdout(file.try_clone().context("sharing a file")?).stderr(file);
