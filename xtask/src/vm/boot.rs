@@ -71,6 +71,14 @@ fn command(machine: &Machine<'_>, work: Work) -> Command {
 // === impl Work ===
 
 impl Work {
+    /// What the guest needs for it. The first two are built for the tests too, and by themselves: with a third they would be built anew.
+    pub(super) const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Replay => &["spanlet", "spanlet-node"],
+            Self::Cost => &["spanlet", "spanlet-bench"],
+        }
+    }
+
     /// As the guest's script knows it.
     const fn name(self) -> &'static str {
         match self {

@@ -70,10 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let ready = setup::ensure(&needs)?;
     build::kernel_programs(ready)?;
     let archive = Archive::open(&folder())?;
+    let images: Vec<_> = kernels().map(|kernel| archive.image(kernel)).collect::<Result<_>>()?;
+    let work = if arguments.cost { Work::Cost } else { Work::Replay };
     let mut guests = Vec::new();
     for architecture in [Architecture::Amd64, Architecture::Arm64] {
         if kernels().any(|kernel| kernel.architecture == architecture) {
-            let programs = architecture.programs(&archive)?;
+            let programs = architecture.programs(&archive, work.programs())?;
             guests.push((architecture, guest::initramfs(&folder(), architecture, &programs)?));
         }
     }
@@ -84,17 +86,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         lines: Vec::new(),
     };
     let mut machines = Vec::new();
-    for kernel in kernels() {
-        let image = archive.image(kernel)?;
+    for (kernel, image) in kernels().zip(images) {
         let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
         let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
-        for boot in kernel.boots {
-            machines.push(Machine { kernel, boot, image: image.clone(), initramfs });
-        }
+        let of_boot = |boot| Machine { kernel, boot, image: image.clone(), initramfs };
+        machines.extend(kernel.boots.iter().map(of_boot));
     }
     // The longest first, so that none is alone at the end.
     machines.sort_by_key(|machine| Reverse(machine.boot.modes.len()));
-    let work = if arguments.cost { Work::Cost } else { Work::Replay };
     fleet::boot_all(machines, work, &folder(), |machine, console| match work {
         Work::Replay => {
             judge.boot(machine.kernel, machine.boot, console);
