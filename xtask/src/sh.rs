@@ -4,9 +4,10 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, PipeReader, Write as _};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// How often the spinner turns on a terminal.
-const SPIN: Duration = Duration::from_millis(120);
+pub(crate) const SPIN: Duration = Duration::from_millis(120);
 /// How often a line of progress is printed where no terminal is.
 const REPORT: Duration = Duration::from_secs(10);
 /// Lines waiting to be looked at; a full queue only makes the child wait.
@@ -62,9 +63,12 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<String> {
     Ok(output)
 }
 
-/// Like [`step`], but the caller judges how the command ended.
-pub(crate) fn attempt(title: &str, command: &mut Command) -> Result<(ExitStatus, String)> {
-    watch(title, command, |_| false)
+/// Runs a command without showing anything, for those that run side by side; the caller judges how it ended. What it says goes to a
+/// file, where it can be followed.
+pub(crate) fn into_file(command: &mut Command, path: &Path) -> Result<ExitStatus> {
+    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    command.stdin(Stdio::null()).stdout(file.try_clone().context("sharing a file")?).stderr(file);
+    command.status().with_context(|| cannot_start(command))
 }
 
 /// Like [`step`], but prints the lines that `shown` picks as they come; a failure shows the others too.
@@ -161,7 +165,7 @@ fn read_lines(output: PipeReader) -> Receiver<String> {
 }
 
 /// A line that turns on a terminal, a line now and then elsewhere.
-struct Progress {
+pub(crate) struct Progress {
     title: String,
     terminal: bool,
     started: Instant,
@@ -171,13 +175,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn start(title: &str) -> Self {
+    pub(crate) fn start(title: &str) -> Self {
         let now = Instant::now();
         let terminal = std::io::stdout().is_terminal();
         Self { title: title.to_owned(), terminal, started: now, drawn: now, turns: 0, last_line: String::new() }
     }
 
-    fn tick(&mut self, line: Option<&str>) {
+    pub(crate) fn tick(&mut self, line: Option<&str>) {
         // Not the drawings below a compiler's message.
         let is_said = |line: &&str| line.trim_start().starts_with(char::is_alphanumeric);
         if let Some(line) = line.filter(is_said) {
@@ -200,7 +204,7 @@ impl Progress {
         }
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if self.terminal && self.turns > 0 {
             print!("\r\x1b[K");
             std::io::stdout().flush().ok();

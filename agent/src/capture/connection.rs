@@ -130,6 +130,7 @@ impl Connection {
             execs: 0,
             streams: self.streams.len(),
             waiting_points: self.reads.iter().map(Reads::waiting_points).sum(),
+            early: 0, // see `order`
             unnamed: self.unnamed.len(),
             header_bytes: self.directions.iter().map(|direction| direction.payload.len()).sum(),
             field_bytes: self.streams.values().map(Stream::field_bytes).max().unwrap_or_default(),
@@ -313,10 +314,12 @@ impl Connection {
     fn request_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
         stream.call.points.request_written_ns = Some(stream.clock.unix_ns(head.time_ns));
+        stream.request_ended = true;
         tell_started(stream, sink);
         if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
             self.reached(reached, sink);
         }
+        self.finish_if_whole(head.stream, sink);
     }
 
     fn response_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
@@ -325,9 +328,7 @@ impl Connection {
         if stream.response_read != ResponseRead::NotAwaited {
             // The phases are those of the first message, whose end was told before; it may not have been read yet.
             stream.over(time_ns);
-            if stream.response_read == ResponseRead::Reached {
-                self.finish(head.stream, sink);
-            }
+            self.finish_if_whole(head.stream, sink);
             return;
         }
         stream.response_written(time_ns);
@@ -377,8 +378,20 @@ impl Connection {
     fn reached(&mut self, reached: Reached, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&reached.stream) else { return };
         stream.reached(reached.point, reached.time_ns.map(|time_ns| stream.clock.unix_ns(time_ns)));
-        if reached.point == Point::ResponseRead && stream.over_ns.is_some() {
-            self.finish(reached.stream, sink);
+        if reached.point == Point::ResponseRead {
+            self.finish_if_whole(reached.stream, sink);
+        }
+    }
+
+    /// Finishes a call of which all was told. Its response may have been read before the write that ended its request was told
+    /// of: that is told of when it returns.
+    fn finish_if_whole(&mut self, id: u32, sink: &mut Sink<'_>) {
+        let is_whole = |stream: &Stream| {
+            let is_requested = stream.request_ended || stream.call.lost_track;
+            is_requested && stream.over_ns.is_some() && stream.response_read == ResponseRead::Reached
+        };
+        if self.streams.get(&id).is_some_and(is_whole) {
+            self.finish(id, sink);
         }
     }
 

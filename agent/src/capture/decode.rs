@@ -11,6 +11,7 @@ use super::connection::{Connection, Sink};
 use super::execs::Execs;
 use super::gaps::Gaps;
 use super::limits::MAX_CONNECTIONS;
+use super::order::Ordered;
 use super::process::Containers;
 use super::record::Record;
 use crate::call::{Socket, SocketKind};
@@ -18,7 +19,7 @@ use crate::call::{Socket, SocketKind};
 /// The state of all connections.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    connections: HashMap<u64, Connection>,
+    connections: HashMap<u64, Ordered>,
     containers: Containers,
     execs: Execs,
     /// Of connections that are over, and of what belongs to none.
@@ -35,6 +36,8 @@ pub struct Kept {
     pub streams: usize,
     /// Points that wait for reads, both directions.
     pub waiting_points: usize,
+    /// Records of a server that wait for their call to be told of.
+    pub early: usize,
     /// Calls without a name whose spans may still tell it.
     pub unnamed: usize,
     /// Octets of header frames under way, both directions.
@@ -90,7 +93,7 @@ impl Decoder {
         }
         let mut connection = Connection::new(id, socket, note);
         connection.opened(&record.head);
-        self.connections.insert(id, connection);
+        self.connections.insert(id, Ordered::new(connection));
     }
 
     /// Called every second or so.
@@ -144,7 +147,7 @@ impl Decoder {
     /// How much is kept now; goes through all open calls.
     pub fn kept(&self) -> Kept {
         let own = Kept { connections: self.connections.len(), execs: self.execs.running(), ..Kept::default() };
-        let connections = self.connections.values().map(Connection::kept);
+        let connections = self.connections.values().map(Ordered::kept);
         connections.fold(own, Kept::most)
     }
 
@@ -165,6 +168,7 @@ impl Kept {
             execs: self.execs.max(other.execs),
             streams: self.streams.max(other.streams),
             waiting_points: self.waiting_points.max(other.waiting_points),
+            early: self.early.max(other.early),
             unnamed: self.unnamed.max(other.unnamed),
             header_bytes: self.header_bytes.max(other.header_bytes),
             field_bytes: self.field_bytes.max(other.field_bytes),

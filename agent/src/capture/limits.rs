@@ -32,6 +32,13 @@ pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
 /// How long what a server wrote may be told of after its client has closed: writes are told of when they return.
 pub const CLOSED_FOR_NS: u64 = 1_000_000_000;
 
+/// Records of a server that wait for a call to be told of, each connection: what it says while one thread of its client has yet to come
+/// back to the CPU.
+pub const MAX_EARLY: usize = 64;
+
+/// How long they wait: a thread of a starved or throttled process may take seconds.
+pub const EARLY_FOR_NS: u64 = 10_000_000_000;
+
 /// Commands to the capture thread that may wait.
 pub const COMMAND_QUEUE: usize = 16;
 

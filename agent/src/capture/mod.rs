@@ -3,9 +3,9 @@
 //! ```text
 //!  probe ─► ladder ─► attach, tasks     which programs, attached how
 //!                        │
-//!        ring ─► worker ─► record ─► decode ─► connection ─► stream ─► CallEvent ─[queue]─► pipeline
-//!                                       │      (HPACK, gaps)  (points)                │
-//!                                       └────► execs ───────────────► Exec ───────────┘
+//!        ring ─► worker ─► record ─► decode ─► order ─► connection ─► stream ─► CallEvent ─[queue]─► pipeline
+//!                                       │               (HPACK, gaps)  (points)                │
+//!                                       └────► execs ────────────────────────► Exec ───────────┘
 //! ```
 
 pub mod attach;
@@ -26,6 +26,7 @@ mod mapping;
 mod names;
 pub mod offline;
 mod old;
+mod order;
 pub mod paths;
 mod preemption;
 pub mod probe;

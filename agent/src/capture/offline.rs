@@ -71,10 +71,10 @@ impl Offline {
 
 #[cfg(test)]
 mod tests {
-    use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, headers};
+    use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, headers, read};
     use spanlet_http2::frame::flag;
 
-    use super::super::limits::{MAX_FIELD_BYTES, MAX_HEADER_BYTES};
+    use super::super::limits::{EARLY_FOR_NS, MAX_EARLY, MAX_FIELD_BYTES, MAX_HEADER_BYTES};
     use super::super::record::head_bytes;
     use super::*;
     use crate::call::{Call, CallEvent, SocketKind};
@@ -139,10 +139,65 @@ mod tests {
         }
     }
 
+    /// The client was handed all that a server wrote by [`last_headers`].
+    fn read() -> Head {
+        Head { sequence: 1, time_ns: 300, offset: 9, note: read::ALIGNED, ..Head::default() }
+    }
+
+    #[test]
+    fn an_answer_that_is_told_before_its_call_is_the_calls() {
+        let mut run = Run::new();
+        run.take(Kind::Headers, last_headers(SERVER, 1, 200), &[0x88]);
+        run.take(Kind::Read, read(), &[]);
+        run.take(Kind::Closed, Head { end: SERVER, note: 1, ..Head::default() }, &[]);
+        assert_eq!((run.finished.len(), run.capture.kept().early), (0, 2));
+        run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+        assert_eq!(run.capture.kept().early, 0);
+        let call = run.finished.pop().expect("it is over");
+        assert_eq!((call.points.response_started_ns, call.points.response_read_ns), (Some(200), Some(300)));
+        assert!(!call.lost_track, "{call:?}");
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_call_no_longer_than_it_may_come() {
+        type End = fn(&mut Run);
+        let ends: [(&str, End); 4] = [
+            ("a gap", |run| run.take(Kind::Settings, Head { sequence: 9, ..Head::default() }, &[])),
+            ("a close", |run| run.take(Kind::Closed, Head { note: 1, ..Head::default() }, &[])),
+            ("time", |run| run.capture.tick(200 + EARLY_FOR_NS + 1, &mut |_| {})),
+            ("the room", |run| {
+                for sequence in 2..=MAX_EARLY as u32 + 1 {
+                    run.take(Kind::Settings, Head { end: SERVER, sequence, ..Head::default() }, &[]);
+                }
+            }),
+        ];
+        for (what, end) in ends {
+            let mut run = Run::new();
+            run.take(Kind::Headers, last_headers(SERVER, 1, 200), &[0x88]);
+            run.capture.tick(200 + EARLY_FOR_NS, &mut |_| {});
+            assert_eq!(run.capture.kept().early, 1, "{what}");
+            end(&mut run);
+            assert_eq!(run.capture.kept().early, 0, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_call_whose_answer_is_read_before_its_request_is_told_of_waits_for_that() {
+        let mut run = Run::new();
+        run.take(Kind::Headers, Head { flags: flag::END_HEADERS, ..last_headers(CLIENT, 2, 100) }, REQUEST);
+        run.take(Kind::Headers, last_headers(SERVER, 1, 200), &[0x88]);
+        run.take(Kind::Read, read(), &[]);
+        assert_eq!(run.finished.len(), 0);
+        run.take(Kind::DataEnd, Head { sequence: 3, time_ns: 150, offset: 20, stream: 1, ..Head::default() }, &[]);
+        let call = run.finished.pop().expect("it is over");
+        assert_eq!((call.points.request_written_ns, call.points.response_read_ns), (Some(150), Some(300)));
+    }
+
     #[test]
     fn a_frame_or_field_that_does_not_end_is_cut() {
         let mut run = Run::new();
-        run.take(Kind::Headers, Head { flags: 0, ..last_headers(CLIENT, 2, 100) }, REQUEST);
+        run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+        run.take(Kind::Headers, Head { flags: 0, stream: 3, ..last_headers(CLIENT, 3, 100) }, REQUEST);
         run.take(Kind::Headers, Head { note: headers::FRAME_BEGINS, ..last_headers(SERVER, 1, 100) }, &[0; 300]);
         for sequence in 2..10 {
             run.take(Kind::Headers, Head { note: 0, ..last_headers(SERVER, sequence, 100) }, &[0; 300]);

@@ -40,6 +40,8 @@ pub struct Stream {
     response_id: Option<String>,
     /// [`crate::call::CallEvent::Started`] was told.
     pub told: bool,
+    /// The last byte of the request was told of.
+    pub request_ended: bool,
     /// The response's headers came.
     response_headers: bool,
     /// When the last byte of the response was written; the call only waits for it to be read.
@@ -95,6 +97,7 @@ impl Stream {
             fields: Vec::new(),
             response_id: None,
             told: false,
+            request_ended: false,
             response_headers: false,
             over_ns: None,
             response_read: ResponseRead::NotAwaited,

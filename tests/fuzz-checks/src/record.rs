@@ -10,7 +10,8 @@ use std::sync::Arc;
 use spanlet::call::{Call, CallEvent};
 use spanlet::capture::Event;
 use spanlet::capture::limits::{
-    MAX_CONNECTIONS, MAX_EXECS, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, MAX_WAITING,
+    MAX_CONNECTIONS, MAX_EARLY, MAX_EXECS, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED,
+    MAX_WAITING,
 };
 use spanlet::capture::offline::{Kept, Offline};
 use spanlet::capture::record::head_bytes;
@@ -276,6 +277,7 @@ impl Run {
         assert!(kept.execs <= MAX_EXECS, "{kept:?}");
         assert!(kept.streams <= MAX_STREAMS, "{kept:?}");
         assert!(kept.waiting_points <= 2 * MAX_WAITING, "{kept:?}");
+        assert!(kept.early <= MAX_EARLY, "{kept:?}");
         assert!(kept.unnamed <= MAX_UNNAMED, "{kept:?}");
         assert!(kept.header_bytes <= 2 * MAX_HEADER_BYTES, "{kept:?}");
         assert!(kept.field_bytes <= MAX_FIELDS * MAX_FIELD_BYTES, "{kept:?}");

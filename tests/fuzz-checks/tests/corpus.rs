@@ -74,6 +74,8 @@ fn records_reach_every_cap() {
         RecordInput { end: SERVER, ..streaming },
         RecordInput { repeat: of_one_stream, data: &[0; 100], ..RecordInput::of(Kind::Headers) },
         RecordInput { end: SERVER, repeat: of_one_stream, data: &[0; 100], ..RecordInput::of(Kind::Headers) },
+        // Of a call that never begins: one too many lets all go, and as looks are as far apart as the cap is high, one sees it reached.
+        RecordInput { end: SERVER, stream: 60_001, repeat: of_one_stream, ..RecordInput::of(Kind::DataEnd) },
     ];
     let input: Vec<u8> = steps.iter().flat_map(RecordInput::to_bytes).collect();
     let caps = Kept {
@@ -81,6 +83,7 @@ fn records_reach_every_cap() {
         execs: limits::MAX_EXECS,
         streams: limits::MAX_STREAMS,
         waiting_points: 2 * limits::MAX_WAITING,
+        early: limits::MAX_EARLY,
         unnamed: limits::MAX_UNNAMED,
         header_bytes: 2 * limits::MAX_HEADER_BYTES,
         field_bytes: limits::MAX_FIELDS * limits::MAX_FIELD_BYTES,

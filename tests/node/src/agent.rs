@@ -18,8 +18,8 @@ use tokio::process::{Child, Command};
 
 use crate::programs;
 
-/// The probes are attached in less than a second; a busy machine needs longer.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The probes are attached in less than a second; a guest that is translated on a busy machine needs a hundred times as long.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(180);
 /// The agent drains for at most 20 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

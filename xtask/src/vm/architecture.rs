@@ -19,8 +19,9 @@ pub(super) enum Architecture {
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) busybox: PathBuf,
-    /// Of `spanlet`, `spanlet-node` and `spanlet-bench`.
     pub(super) folder: PathBuf,
+    /// In that folder; each is its package's name too.
+    pub(super) names: &'static [&'static str],
 }
 
 impl Architecture {
@@ -33,26 +34,20 @@ impl Architecture {
     }
 
     /// Builds or fetches the guest's programs.
-    pub(super) fn programs(self, archive: &Archive) -> Result<Programs> {
+    pub(super) fn programs(self, archive: &Archive, names: &'static [&'static str]) -> Result<Programs> {
         match self {
             Self::Amd64 => {
                 let mut cargo = sh::cargo();
-                cargo.args([
-                    "build",
-                    "--locked",
-                    "--package",
-                    "spanlet",
-                    "--package",
-                    "spanlet-node",
-                    "--package",
-                    "spanlet-bench",
-                ]);
+                cargo.args(["build", "--locked"]);
+                for name in names {
+                    cargo.args(["--package", name]);
+                }
                 sh::step("Building the agent and the node it runs on", &mut cargo)?;
-                Ok(Programs { busybox: "/usr/bin/busybox".into(), folder: sh::target_dir().join("debug") })
+                Ok(Programs { busybox: "/usr/bin/busybox".into(), folder: sh::target_dir().join("debug"), names })
             }
             Self::Arm64 => {
-                let folder = build::for_arm64(&["spanlet", "spanlet-node", "spanlet-bench"])?;
-                Ok(Programs { busybox: archive.machines_file("busybox-static:arm64", "bin/busybox")?, folder })
+                let folder = build::for_arm64(names)?;
+                Ok(Programs { busybox: archive.machines_file("busybox-static:arm64", "bin/busybox")?, folder, names })
             }
         }
     }

@@ -6,17 +6,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::fleet::Machine;
 use super::guest::RECORDING;
-use super::kernels::{Boot, Kernel};
 use super::verdict;
 use crate::sh;
 
-/// A boot takes some seconds and each replay less than a minute on a quiet machine; this is far above, for busy ones.
-const TIMEOUT_SECONDS: u64 = 600;
+/// Some minutes are enough on a quiet machine; this is far above, for busy ones.
+const TIMEOUT_SECONDS: u64 = 1800;
 /// The recording's 28 s in 14.
 const REPLAY_SPEED: &str = "2";
-/// The guest computes some ten times slower than this machine: its kubelet and runtime are late, the spans must not come first.
-const OTLP_DELAY_SECONDS: &str = "15";
+/// Calls of a storm: of every kind, and more at a time than a connection has threads.
+pub(super) const STORM_CALLS: u64 = 300;
 /// Now and then a translated kernel dies before it runs anything of ours.
 const ATTEMPTS: usize = 2;
 
@@ -30,23 +30,13 @@ pub(super) enum Work {
 }
 
 /// Boots until the guest has begun to work, and returns what it said.
-pub(super) fn run(
-    kernel: &Kernel,
-    boot: &Boot,
-    work: Work,
-    image: &Path,
-    initramfs: &Path,
-    folder: &Path,
-) -> Result<String> {
+pub(super) fn run(machine: &Machine<'_>, work: Work, folder: &Path) -> Result<String> {
+    let console = folder.join(format!("console-{}.log", machine.title().replace(' ', "-")));
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
-        let (_, console) = sh::attempt(
-            &format!("Booting {}", boot.title(kernel)),
-            &mut machine(kernel, boot, work, image, initramfs),
-        )?;
-        let name = format!("console-{}.log", boot.title(kernel).replace(' ', "-"));
-        fs::write(folder.join(&name), &console).with_context(|| format!("writing {name}"))?;
-        said = console;
+        sh::into_file(&mut command(machine, work), &console)?;
+        let bytes = fs::read(&console).with_context(|| format!("reading {}", console.display()))?;
+        said = String::from_utf8_lossy(&bytes).into_owned();
         if verdict::has_booted(&said) {
             break;
         }
@@ -54,31 +44,41 @@ pub(super) fn run(
     Ok(said)
 }
 
-fn machine(kernel: &Kernel, boot: &Boot, work: Work, image: &Path, initramfs: &Path) -> Command {
+fn command(machine: &Machine<'_>, work: Work) -> Command {
+    let Machine { kernel, boot, image, initramfs } = machine;
     let modes: Vec<&str> = boot.modes.iter().copied().filter(|mode| kernel.lack_of(mode).is_none()).collect();
     let command_line = format!(
         "console={} quiet panic=-1 mitigations=off {} spanlet.modes={} spanlet.speed={REPLAY_SPEED} \
-         spanlet.delay={OTLP_DELAY_SECONDS} spanlet.recording={RECORDING} spanlet.work={}",
+         spanlet.calls={STORM_CALLS} spanlet.recording={RECORDING} spanlet.work={}",
         kernel.architecture.console(),
         boot.options,
         modes.join(","),
         work.name(),
     );
-    let mut machine = kernel.architecture.machine();
+    let mut qemu = kernel.architecture.machine();
     match work {
-        Work::Replay => machine.args(["-smp", "2"]),
+        Work::Replay => qemu.args(["-smp", "2"]),
         // An instruction is a nanosecond, and sleep takes no time.
-        Work::Cost => machine.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
+        Work::Cost => qemu.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
     };
-    machine.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &command_line]);
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &command_line]);
     let mut timeout = Command::new("timeout");
-    timeout.arg(TIMEOUT_SECONDS.to_string()).arg(machine.get_program()).args(machine.get_args());
+    // In the foreground a Ctrl-C at the terminal ends the machine too.
+    timeout.args(["--foreground", &TIMEOUT_SECONDS.to_string()]).arg(qemu.get_program()).args(qemu.get_args());
     timeout
 }
 
 // === impl Work ===
 
 impl Work {
+    /// What the guest needs for it. The first two are built for the tests too, and by themselves: with a third they would be built anew.
+    pub(super) const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Replay => &["spanlet", "spanlet-node"],
+            Self::Cost => &["spanlet", "spanlet-bench"],
+        }
+    }
+
     /// As the guest's script knows it.
     const fn name(self) -> &'static str {
         match self {

@@ -14,7 +14,6 @@ use crate::sh;
 pub(super) const RECORDING: &str = "cri-conn-k134-c17";
 
 const INIT: &str = include_str!("init.sh");
-const PROGRAMS: [&str; 3] = ["spanlet", "spanlet-node", "spanlet-bench"];
 
 /// Packs the programs of an architecture; returns the archive's path.
 pub(super) fn initramfs(folder: &Path, architecture: Architecture, programs: &Programs) -> Result<PathBuf> {
@@ -29,16 +28,16 @@ pub(super) fn initramfs(folder: &Path, architecture: Architecture, programs: &Pr
     symlink("busybox", root.join("bin/sh")).context("linking sh")?;
     fs::write(root.join("init"), INIT).context("writing init")?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).context("making init executable")?;
-    add_programs(&root, architecture, &programs.folder)?;
+    add_programs(&root, architecture, programs)?;
     add_recording(&root)?;
     pack(&root, &folder.join(format!("initramfs-{}.cpio", architecture.name())))
 }
 
 /// The very programs that tests run on this machine, with the libraries that they ask for here, and without what only a
 /// debugger reads: the guest unpacks them into its memory.
-fn add_programs(root: &Path, architecture: Architecture, folder: &Path) -> Result<()> {
-    for name in PROGRAMS {
-        let program = folder.join(name);
+fn add_programs(root: &Path, architecture: Architecture, programs: &Programs) -> Result<()> {
+    for name in programs.names {
+        let program = programs.folder.join(name);
         let mut strip = Command::new(architecture.strip());
         strip.arg("-o").arg(root.join("bin").join(name)).arg(&program);
         sh::step(&format!("Packing {name}"), &mut strip)?;

@@ -16,16 +16,37 @@ argument() {
     sed -n "s/.*spanlet\.$1=\([^ ]*\).*/\1/p" /proc/cmdline
 }
 
+# What has been done, and when: for whoever looks where the time goes.
+reached() {
+    echo "vm-reached $* $(cut -d ' ' -f 1 /proc/uptime)"
+}
+
 echo "vm-booted $(uname -rv)"
 replay() {
     spanlet-node replay /recording/"$(argument recording)" --speed "$(argument speed)" \
-        --otlp-delay "$(argument delay)" --capture-mode "$1" --calls /tmp/calls --output json > /tmp/summary 2> /tmp/errors
+        --spans-last --capture-mode "$1" --calls /tmp/calls --output json > /tmp/summary 2> /tmp/errors
     code=$?
     echo "vm-ended $1 $code $(tr -d '\n' < /tmp/summary)"
     sed "s/^/vm-call $1 /" /tmp/calls # for whoever looks why modes differ
     if [ "$code" != 0 ]; then
         grep -v '^played ' /tmp/errors | sed "s/^/vm-error $1 /"
     fi
+    reached replay "$1"
+    storm "$1"
+}
+
+# With 64 threads that are blocked in reads, and 64 in writes.
+storm() {
+    spanlet-node storm --capture-mode "$1" --blocked 64 --connections 3 --calls "$(argument calls)" --output json \
+        > /tmp/summary 2> /tmp/errors
+    echo "vm-storm $1 $? $(tr -d '\n' < /tmp/summary)$(tr '\n' ' ' < /tmp/errors)"
+    reached storm "$1"
+}
+
+execs() {
+    spanlet-node execs 2> /tmp/errors
+    echo "vm-execs $? $(tr '\n' ' ' < /tmp/errors)"
+    reached execs
 }
 
 cost() {
@@ -33,11 +54,11 @@ cost() {
     sed "s/^/vm-error $1 /" /tmp/errors
 }
 
+reached boot
 for mode in $(argument modes | tr , ' '); do
     $(argument work) "$mode"
 done
 if [ "$(argument work)" = replay ]; then
-    spanlet-node execs 2> /tmp/errors
-    echo "vm-execs $? $(tr '\n' ' ' < /tmp/errors)"
+    execs
 fi
 poweroff -f

@@ -35,20 +35,17 @@ pub(super) struct Boot {
     pub(super) modes: &'static [&'static str],
     /// Not the boot that each mode is measured by, which cannot preempt a task inside a kernel program.
     pub(super) variant: bool,
-    /// Only with `--long`.
-    pub(super) long: bool,
 }
 
 const MODES: &[&str] = &["fentry", "kprobe", "tracepoint"];
 
 /// A boot in which every mode is exact.
 const fn exact(options: &'static str) -> Boot {
-    Boot { options, modes: MODES, variant: false, long: false }
+    Boot { options, modes: MODES, variant: false }
 }
 
 /// Programs attached by fentry and tracepoints are skipped where a task is preempted inside one: kprobe is for that.
-const PREEMPTING: Boot = Boot { options: "preempt=full", modes: &["kprobe"], variant: true, long: false };
-const PREEMPTING_LONG: Boot = Boot { long: true, ..PREEMPTING };
+const PREEMPTING: Boot = Boot { options: "preempt=full", modes: &["kprobe"], variant: true };
 
 /// Up to 6.19 one package holds kernel and modules.
 const fn whole(prefix: &'static str) -> Packages {
@@ -67,8 +64,8 @@ const fn arm64(name: &'static str, packages: Packages, without: &'static [(&'sta
 pub(super) const KERNELS: &[Kernel] = &[
     // The oldest that is supported; it has neither bpf_loop nor a preemption model that could be chosen.
     kernel("5.10", whole("linux-image-5.10."), &[exact("")]),
-    kernel("6.1", whole("linux-image-6.1."), &[exact(""), PREEMPTING_LONG]),
-    kernel("6.12", whole("linux-image-6.12."), &[exact(""), PREEMPTING_LONG]),
+    kernel("6.1", whole("linux-image-6.1."), &[exact(""), PREEMPTING]),
+    kernel("6.12", whole("linux-image-6.12."), &[exact(""), PREEMPTING]),
     // It preempts lazily unless told otherwise.
     kernel("6.18", whole("linux-image-6.18."), &[exact("preempt=none"), PREEMPTING]),
     // It always preempts, lazily at least.
@@ -82,7 +79,7 @@ pub(super) const KERNELS: &[Kernel] = &[
                 folder: "usr/lib/modules/",
                 file: "/vmlinuz",
             },
-            &[Boot { options: "", modes: &["kprobe"], variant: false, long: false }, PREEMPTING],
+            &[Boot { options: "", modes: &["kprobe"], variant: false }, PREEMPTING],
         )
     },
     arm64("6.1-arm64", whole("linux-image-6.1."), &[("fentry", "this kernel cannot attach a trampoline on arm64")]),

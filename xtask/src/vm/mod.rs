@@ -11,11 +11,13 @@ mod architecture;
 mod archive;
 mod boot;
 mod cost;
+mod fleet;
 mod guest;
 mod instructions;
 mod kernels;
 mod verdict;
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,6 +28,7 @@ use crate::{build, sh};
 use architecture::Architecture;
 use archive::Archive;
 use boot::Work;
+use fleet::Machine;
 use instructions::Instructions;
 use kernels::{Boot, KERNELS, Kernel};
 use verdict::Replay;
@@ -35,7 +38,7 @@ pub(crate) struct Arguments {
     /// Kernels to boot, as in `6.12`; default: all
     #[arg(value_name = "KERNEL", value_parser = kernels::NAMES)]
     kernels: Vec<String>,
-    /// Add boots that can preempt a task anywhere, and kernels that are not supported yet
+    /// Add kernels that are not supported yet, and other architectures
     #[arg(long)]
     long: bool,
     /// Write down the verifier's work with each program instead of comparing it
@@ -67,10 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let ready = setup::ensure(&needs)?;
     build::kernel_programs(ready)?;
     let archive = Archive::open(&folder())?;
+    let images: Vec<_> = kernels().map(|kernel| archive.image(kernel)).collect::<Result<_>>()?;
+    let work = if arguments.cost { Work::Cost } else { Work::Replay };
     let mut guests = Vec::new();
     for architecture in [Architecture::Amd64, Architecture::Arm64] {
         if kernels().any(|kernel| kernel.architecture == architecture) {
-            let programs = architecture.programs(&archive)?;
+            let programs = architecture.programs(&archive, work.programs())?;
             guests.push((architecture, guest::initramfs(&folder(), architecture, &programs)?));
         }
     }
@@ -80,19 +85,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         calls_digest: None,
         lines: Vec::new(),
     };
-    for kernel in kernels() {
-        let image = archive.image(kernel)?;
+    let mut machines = Vec::new();
+    for (kernel, image) in kernels().zip(images) {
         let guest = guests.iter().find(|(architecture, _)| *architecture == kernel.architecture);
         let (_, initramfs) = guest.expect("a guest was made for every architecture that is asked for");
-        for boot in kernel.boots.iter().filter(|boot| arguments.long || !boot.long) {
-            let work = if arguments.cost { Work::Cost } else { Work::Replay };
-            let console = boot::run(kernel, boot, work, &image, initramfs, &folder())?;
-            match work {
-                Work::Replay => judge.boot(kernel, boot, &console),
-                Work::Cost => cost::report(kernel, boot, &console).map_err(anyhow::Error::msg)?,
-            }
-        }
+        let of_boot = |boot| Machine { kernel, boot, image: image.clone(), initramfs };
+        machines.extend(kernel.boots.iter().map(of_boot));
     }
+    // The longest first, so that none is alone at the end.
+    machines.sort_by_key(|machine| Reverse(machine.boot.modes.len()));
+    fleet::boot_all(machines, work, &folder(), |machine, console| match work {
+        Work::Replay => {
+            judge.boot(machine.kernel, machine.boot, console);
+            Ok(())
+        }
+        Work::Cost => cost::report(machine.kernel, machine.boot, console).map_err(anyhow::Error::msg),
+    })?;
     if arguments.cost {
         return Ok(());
     }
@@ -114,7 +122,7 @@ struct Judge {
     is_recording: bool,
     /// Of the first good replay: every kernel and mode must tell the same of the same calls.
     calls_digest: Option<String>,
-    /// A line for each replay and one for execs, and whether it failed.
+    /// A line for each replay, each storm and the execs of each boot, and whether it failed.
     lines: Vec<(String, bool)>,
 }
 
@@ -129,14 +137,19 @@ impl Judge {
                 continue;
             }
             let verdict = verdict::of(mode, console).and_then(|replay| self.compare(kernel, mode, &replay));
-            self.line(&format!("{} {mode}", boot.title(kernel)), &verdict);
+            let title = format!("{} {mode}", boot.title(kernel));
+            self.line(&title, &verdict.map(|()| String::new()));
+            self.line(&format!("storm {title}"), &verdict::of_storm(mode, console));
         }
-        self.line(&format!("execs {}", boot.title(kernel)), &verdict::of_execs(console));
+        self.line(&format!("execs {}", boot.title(kernel)), &verdict::of_execs(console).map(|()| String::new()));
     }
 
-    fn line(&mut self, what: &str, verdict: &Result<(), String>) {
-        let said = verdict.as_ref().map_or_else(|why| format!("FAIL: {why}"), |()| "ok".to_owned());
-        let line = format!("{what} {said}");
+    fn line(&mut self, what: &str, verdict: &Result<String, String>) {
+        let line = match verdict {
+            Ok(told) if told.is_empty() => format!("{what} ok"),
+            Ok(told) => format!("{what} ok: {told}"),
+            Err(why) => format!("{what} FAIL: {why}"),
+        };
         println!("{line}");
         self.lines.push((line, verdict.is_err()));
     }
@@ -156,10 +169,10 @@ impl Judge {
 
 fn report(lines: &[(String, bool)], seconds: u64) -> Result<()> {
     let failed = lines.iter().filter(|(_, failed)| *failed).count();
-    sh::heading(&format!("{} of {} replays passed in {seconds} s", lines.len() - failed, lines.len()));
+    sh::heading(&format!("{} of {} passed in {seconds} s", lines.len() - failed, lines.len()));
     lines.iter().for_each(|(line, _)| sh::note(line));
     if failed > 0 {
-        bail!("{failed} replays failed; what the consoles said is in {}", folder().display());
+        bail!("{failed} failed; what the consoles said is in {}", folder().display());
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::boot::STORM_CALLS;
+
 /// Calls in the recording, each of which has a name on the wire.
 const CALLS: u64 = 143;
 /// Spans of kubelet and of the runtime that belong to one of them.
@@ -56,6 +58,32 @@ pub(super) fn of(mode: &str, console: &str) -> Result<Replay, String> {
     let calls_digest = summary["calls_digest"].as_str().ok_or("calls_digest is missing")?.to_owned();
     let programs = serde_json::from_value(summary["programs"].clone()).map_err(|error| format!("programs: {error}"))?;
     Ok(Replay { calls_digest, programs })
+}
+
+/// What a storm in this mode told, or why it failed. What is missing must be counted as lost, and nothing may be untrue.
+pub(super) fn of_storm(mode: &str, console: &str) -> Result<String, String> {
+    let Some(ended) = lines(console, &format!("vm-storm {mode}")).next() else {
+        return Err(format!("the guest ended before the storm did: {}", last_line(console)));
+    };
+    let (code, report) = ended.split_once(' ').unwrap_or((ended, ""));
+    // Behind the report may stand what was said on standard error.
+    let report = serde_json::Deserializer::from_str(report).into_iter::<Value>().next().and_then(Result::ok);
+    let Some(report) = report else { return Err(format!("spanlet-node ended with {ended}")) };
+    let differences = &report["differences"];
+    let sorts = ["incomplete", "missing", "invented", "repeated", "wrong"];
+    let count = |sort| differences[sort].as_array().map_or(u64::MAX, |calls| calls.len() as u64);
+    let found: Vec<_> = sorts.iter().map(|sort| (*sort, count(sort))).filter(|(_, count)| *count > 0).collect();
+    let found: Vec<_> = found.iter().map(|(sort, count)| format!("{count} {sort}")).collect();
+    let (made, exact, lost) = (&report["calls_made"], &differences["exact"], &report["events_lost"]);
+    let told = match found.as_slice() {
+        [] => format!("{exact} of {made} calls told exactly"),
+        found => format!("{exact} of {made} calls told exactly, {}; {lost} events counted as lost", found.join(", ")),
+    };
+    if code != "0" || report["capture_mode"] != mode || made.as_u64().is_none_or(|made| made < STORM_CALLS) {
+        let example = sorts.iter().find_map(|sort| differences[*sort].get(0)).unwrap_or(&Value::Null);
+        return Err(format!("{told}; {}; gaps {}; {example}", report["imbalances"], report["gaps"]));
+    }
+    Ok(told)
 }
 
 /// Why processes were not told of as they were.
@@ -120,6 +148,36 @@ mod tests {
         assert!(why("fentry", GOOD).contains("ended before the replay did"));
         assert!(why("kprobe", "Kernel panic\r\n\r\n").contains("did not come up: Kernel panic"));
         assert!(why("kprobe", "").contains("said nothing"));
+    }
+
+    #[test]
+    fn a_storm_is_exact_or_its_losses_are_counted() {
+        let report = |changes: &[(&str, Value)]| {
+            let mut report = json!({
+                "capture_mode": "kprobe",
+                "calls_made": STORM_CALLS + 9,
+                "events_lost": 0,
+                "gaps": {},
+                "imbalances": [],
+                "differences": {
+                    "exact": STORM_CALLS + 9, "incomplete": [], "missing": [], "invented": [], "repeated": [], "wrong": [],
+                },
+            });
+            for (path, value) in changes {
+                *report.pointer_mut(path).expect("it is there") = value.clone();
+            }
+            report
+        };
+        let of = |code, report: Value| of_storm("kprobe", &format!("vm-storm kprobe {code} {report}a warning\n"));
+        assert_eq!(of(0, report(&[])).expect("it is exact"), "309 of 309 calls told exactly");
+        let missing = ("/differences/missing", json!(["the call"]));
+        let counted = of(0, report(&[missing.clone(), ("/events_lost", json!(2))])).expect("the loss is counted");
+        assert!(counted.ends_with("1 missing; 2 events counted as lost"), "{counted}");
+        assert!(of(1, report(&[missing])).expect_err("nothing was lost").contains("the call"));
+        of(0, report(&[("/capture_mode", json!("fentry"))])).expect_err("another mode");
+        of(0, report(&[("/calls_made", json!(STORM_CALLS - 1))])).expect_err("not all calls were made");
+        assert!(of_storm("kprobe", "vm-storm kprobe 1 Error: no probes\n").expect_err("code 1").contains("no probes"));
+        of_storm("kprobe", GOOD).expect_err("there was no storm");
     }
 
     #[test]

@@ -77,9 +77,9 @@ pub struct Options {
     /// The agent's `capture.mode`
     #[arg(long, hide = true)]
     pub capture_mode: Option<String>,
-    /// Send OTLP this many seconds later than recorded: where both sides are late, spans would come before their calls
-    #[arg(long, hide = true, default_value_t = 0)]
-    pub otlp_delay: u64,
+    /// Send OTLP when both sides are done: where they are late, spans would come before their calls
+    #[arg(long, hide = true)]
+    pub spans_last: bool,
 }
 
 /// Replays from start to end; tells of the way it goes, a line now and then.
@@ -107,7 +107,7 @@ impl Options {
             calls: None,
             socket: None,
             capture_mode: None,
-            otlp_delay: 0,
+            spans_last: false,
         }
     }
 }
@@ -122,7 +122,7 @@ pub struct Replay {
     agent: Option<Agent>,
     ports: Ports,
     config: Value,
-    otlp_delay: Duration,
+    spans_last: bool,
     mode: String,
     timeline: watch::Sender<Timeline>,
     acknowledged: Arc<watch::Sender<u64>>,
@@ -160,7 +160,7 @@ impl Replay {
             agent: None,
             ports,
             config,
-            otlp_delay: Duration::from_secs(options.otlp_delay),
+            spans_last: options.spans_last,
             mode: String::new(),
             timeline: watch::Sender::new(timeline),
             acknowledged: Arc::new(watch::Sender::new(0)),
@@ -197,9 +197,11 @@ impl Replay {
         let requests = self.requests.take().context("a replay is played once")?;
         let endpoint = self.ports.otlp_endpoint();
         let (timeline, acknowledged) = (self.timeline.subscribe(), self.acknowledged.clone());
-        let delay = self.otlp_delay;
         let mut sending = JoinSet::new(); // dropped with the replay
-        sending.spawn(async move { requests.send(&endpoint, delay, timeline, wall_offset_ns, acknowledged).await });
+        let mut waiting = Some(async move { requests.send(&endpoint, timeline, wall_offset_ns, acknowledged).await });
+        if !self.spans_last {
+            waiting.take().map(|send| sending.spawn(send));
+        }
         if self.timeline.borrow().hold_ns.is_some() {
             self.pair.wait_until_holding().await?;
             self.start_agent().await?;
@@ -208,6 +210,7 @@ impl Replay {
             self.pair.follow(*self.timeline.borrow()).await?;
         }
         let (client, server) = self.pair.finish().await?;
+        waiting.take().map(|send| sending.spawn(send));
         let sent = sending.join_next().await.expect("one was spawned")??;
         self.wait_until_settled(&sent).await?;
         Ok(Played { client, server, sent })

@@ -77,7 +77,6 @@ impl Requests {
     pub(super) async fn send(
         self,
         endpoint: &str,
-        delay: Duration,
         mut timeline: watch::Receiver<Timeline>,
         wall_offset_ns: u64,
         acknowledged: Arc<watch::Sender<u64>>,
@@ -91,8 +90,7 @@ impl Requests {
             let now =
                 *timeline.wait_for(|timeline| timeline.hold_ns.is_none() || timeline.resumed_ns.is_some()).await?;
             let due_ns = now.due_ns(request.arrival_ns).expect("nothing stands still");
-            let send_ns = due_ns + delay.as_nanos() as u64;
-            tokio::time::sleep(Duration::from_nanos(send_ns.saturating_sub(monotonic_ns()))).await;
+            tokio::time::sleep(Duration::from_nanos(due_ns.saturating_sub(monotonic_ns()))).await;
             let mut body = body;
             let moved = |ns| now.due_ns(ns).expect("nothing stands still") + wall_offset_ns;
             let spans = shift_times(&mut body, &moved)?.spans;
