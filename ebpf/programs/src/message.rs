@@ -16,8 +16,9 @@ use spanlet_abi::limits::{ID_BYTES, NESTED_BYTES, WINDOW_BYTES};
 use crate::ahead;
 use crate::emit;
 use crate::kernel::{at_most, copy, opaque};
-use crate::maps::{Endpoint, Message, STREAMS, StreamKey, load, store};
+use crate::maps::{Endpoint, load, store};
 use crate::plan::{byte, plan};
+use crate::streams::{bring, message_of};
 use crate::walk::{address, mark_of, take};
 
 /// The length-prefixed message's prefix: a compressed flag and four bytes of length.
@@ -30,7 +31,7 @@ pub const KIND_CRI: u32 = 1;
 pub const KIND_CSI: u32 = 2;
 pub const KIND_DRA: u32 = 3;
 
-mod stage {
+pub mod stage {
     pub const PREFIX: u32 = 0;
     pub const HEAD: u32 = 1;
     pub const COPY: u32 = 2;
@@ -39,106 +40,6 @@ mod stage {
     pub const REST: u32 = 5;
     pub const AFTER: u32 = 6;
     pub const STREAMING: u32 = 7;
-}
-
-/// HEADERS without END_STREAM: a message will follow.
-///
-/// # Safety
-/// `endpoint` points into the map.
-#[inline(always)]
-pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let message = message_of(endpoint);
-        let stream = load!(endpoint, stream);
-        if load!(message, stream) != 0 && load!(message, stream) != stream {
-            park(endpoint);
-        }
-        emit::flush_kernel_bytes(endpoint);
-        store!(message, stage, stage::PREFIX);
-        store!(message, stream, stream);
-        store!(message, have, 0);
-        store!(message, left, 0);
-        store!(message, copy, 0);
-        store!(message, skip, 0);
-        store!(message, fields, 0);
-        store!(message, behind, 0);
-        store!(message, end_ns, 0);
-    }
-}
-
-/// END_STREAM: says whether a message came before.
-///
-/// # Safety
-/// `endpoint` points into the map.
-#[inline(never)]
-pub unsafe fn stream_ends(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let current = message_of(endpoint);
-        let stream = load!(endpoint, stream);
-        if load!(current, stream) == stream {
-            store!(current, stream, 0);
-            return load!(current, stage) != stage::PREFIX;
-        }
-        let key = key(endpoint, stream);
-        let Some(parked) = STREAMS.get_ptr_mut(&key) else { return false };
-        let any = load!(parked, stage) != stage::PREFIX;
-        let _ = STREAMS.remove(&key);
-        any
-    }
-}
-
-/// The message that is looked at.
-///
-/// # Safety
-/// `endpoint` points into the map.
-#[inline(always)]
-pub unsafe fn message_of(endpoint: *mut Endpoint) -> *mut Message {
-    // SAFETY: the caller's promise.
-    unsafe { &raw mut (*endpoint).message }
-}
-
-#[inline(always)]
-unsafe fn key(endpoint: *mut Endpoint, stream: u32) -> StreamKey {
-    // SAFETY: points into the map.
-    unsafe { StreamKey { sk: load!(endpoint, sk), stream, zero: 0 } }
-}
-
-/// Makes place: the current message waits in the map of streams.
-#[inline(never)]
-unsafe fn park(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe {
-        let message = message_of(endpoint);
-        let key = key(endpoint, load!(message, stream));
-        let _ = STREAMS.insert(key, &*message, 0);
-        store!(message, stream, 0);
-    }
-}
-
-/// Makes the message of the current frame's stream the current one; false if it is not looked at.
-#[inline(never)]
-unsafe fn bring(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map; a message is copied whole.
-    unsafe {
-        let (message, stream) = (message_of(endpoint), load!(endpoint, stream));
-        let key = key(endpoint, stream);
-        if STREAMS.get_ptr_mut(&key).is_none() {
-            return false;
-        }
-        emit::flush_kernel_bytes(endpoint);
-        if load!(message, stream) != 0 {
-            park(endpoint);
-        }
-        let Some(parked) = STREAMS.get_ptr_mut(&key) else { return false };
-        if !copy(message.cast(), size_of::<Message>() as u32, parked as u64) {
-            store!(message, stream, 0);
-            return false;
-        }
-        let _ = STREAMS.remove(&key);
-        true
-    }
 }
 
 /// Looks at the part of a DATA frame's payload under the cursor and takes of it what this stage of the message can use.

@@ -5,7 +5,8 @@ use spanlet_abi::limits::{MAX_FIELDS, NESTED_BYTES, STRING_BYTES};
 
 use crate::kernel::at_most;
 use crate::maps::{Endpoint, Message, WINDOW, load, store};
-use crate::message::{FIELD_1, KIND_CRI, KIND_DRA, message_of};
+use crate::message::{FIELD_1, KIND_CRI, KIND_DRA};
+use crate::streams::message_of;
 
 /// Bytes of a tag or length that are read: 28 bits, more than any message has (protobuf encoding, base 128 varints).
 const LENGTH_BYTES: u32 = 4;

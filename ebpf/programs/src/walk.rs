@@ -6,14 +6,16 @@
 //! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
 
 use spanlet_abi::event::{Kind, Reason, headers};
-use spanlet_abi::limits::{HEADER_BLOCK_BYTES, MAX_FRAME_BYTES, PROOF_FRAMES};
+use spanlet_abi::limits::HEADER_BLOCK_BYTES;
 
 use crate::ahead;
 use crate::connection;
 use crate::emit;
+use crate::frame::{FRAME_HEADER_BYTES, header_bytes, parse_header, plausible, proven, whole_header};
 use crate::kernel::{at_most, copy_user, opaque, read, read_user};
 use crate::maps::{Endpoint, Mark, Track, load, store};
 use crate::message;
+use crate::streams;
 use crate::turns;
 
 /// The connection preface (RFC 9113 §3.4).
@@ -27,15 +29,12 @@ const RST_STREAM: u32 = 3;
 const SETTINGS: u32 = 4;
 const GOAWAY: u32 = 7;
 const CONTINUATION: u32 = 9;
-/// The highest registered type, PRIORITY_UPDATE (RFC 9218 §7.1).
-const HIGHEST_TYPE: u32 = 0x10;
 
 const END_STREAM: u32 = 1;
 /// On SETTINGS.
 const ACK: u32 = 1;
 const PADDED: u32 = 8;
 
-const FRAME_HEADER_BYTES: u64 = 9;
 /// RST_STREAM: an error code.
 const RESET_BYTES: u64 = 4;
 /// GOAWAY: the last stream, an error code.
@@ -204,8 +203,11 @@ unsafe fn measure(endpoint: *mut Endpoint) {
 }
 
 /// Takes the next `struct iovec`.
+///
+/// # Safety
+/// `mark` points into the map.
 #[inline(never)]
-unsafe fn next_segment(mark: *mut Mark) -> bool {
+pub unsafe fn next_segment(mark: *mut Mark) -> bool {
     // SAFETY: points into the map.
     unsafe {
         let left = load!(mark, segments_left);
@@ -249,98 +251,10 @@ unsafe fn frame_header(endpoint: *mut Endpoint) -> bool {
             return false;
         }
         if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM == 0 {
-            message::stream_begins(endpoint);
+            streams::stream_begins(endpoint);
         }
         true
     }
-}
-
-/// Takes all nine bytes, if they are in one piece.
-#[inline(always)]
-unsafe fn whole_header(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map; the header has room for two words.
-    unsafe {
-        let mark = mark_of(endpoint);
-        if load!(endpoint, have) != 0 || load!(mark, part) < FRAME_HEADER_BYTES {
-            return false;
-        }
-        let Some(ahead) = ahead::of_cursor(endpoint, FRAME_HEADER_BYTES) else { return false };
-        let header = (&raw mut (*endpoint).header).cast::<u64>();
-        header.write_volatile(ahead::word(ahead));
-        header.add(1).write_volatile(ahead::word(ahead.add(8)));
-        store!(endpoint, frame_begun_ns, load!(mark, time_ns));
-        store!(endpoint, have, FRAME_HEADER_BYTES as u32);
-        advance(endpoint, FRAME_HEADER_BYTES);
-        true
-    }
-}
-
-/// Takes what is there of the nine bytes.
-#[inline(never)]
-unsafe fn header_bytes(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map; `have + take` is at most 9 of the header's 16 bytes.
-    unsafe {
-        let mark = mark_of(endpoint);
-        let have = opaque(load!(endpoint, have) as u64);
-        if have > 8 {
-            return false;
-        }
-        if have == 0 {
-            store!(endpoint, frame_begun_ns, load!(mark, time_ns));
-        }
-        let part = load!(mark, part);
-        let need = FRAME_HEADER_BYTES - have;
-        let take = opaque(if part < need { part } else { need });
-        if take == 0 || take > FRAME_HEADER_BYTES {
-            return false;
-        }
-        // The header has room for 16: the verifier need not see that have + take is at most 9, only that it is at most 17.
-        let take = if have > 6 && take > 7 { 7 } else { take };
-        let to = (&raw mut (*endpoint).header).cast::<u8>().add(have as usize);
-        if !copy_user(to, take as u32, address(mark)) {
-            return false;
-        }
-        store!(endpoint, have, (have + take) as u32);
-        advance(endpoint, take);
-        true
-    }
-}
-
-#[inline(always)]
-unsafe fn parse_header(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe {
-        let header = (&raw const (*endpoint).header).cast::<u8>();
-        let at = |i: usize| header.add(i).read_volatile() as u32;
-        store!(endpoint, length, at(0) << 16 | at(1) << 8 | at(2));
-        store!(endpoint, frame, at(3));
-        store!(endpoint, flags, at(4));
-        // The reserved bit is ignored (RFC 9113 §4.1).
-        store!(endpoint, stream, (at(5) & 0x7f) << 24 | at(6) << 16 | at(7) << 8 | at(8));
-        store!(endpoint, left, load!(endpoint, length));
-        store!(endpoint, have, 0);
-    }
-}
-
-/// Whether what was parsed can be the header of a frame.
-#[inline(always)]
-unsafe fn plausible(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map.
-    unsafe { is_frame(load!(endpoint, length), load!(endpoint, frame), load!(endpoint, stream)) }
-}
-
-/// Whether this can be the header of a frame: its stream is 0 just where RFC 9113 §6 says so.
-#[inline(always)]
-fn is_frame(length: u32, frame: u32, stream: u32) -> bool {
-    /// DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION
-    const OF_A_STREAM: u32 = 0b10_0010_1111;
-    /// SETTINGS, PING, GOAWAY
-    const OF_THE_CONNECTION: u32 = 0b1101_0000;
-    if length > MAX_FRAME_BYTES || frame > HIGHEST_TYPE {
-        return false;
-    }
-    let kind = 1 << frame;
-    if stream == 0 { kind & OF_A_STREAM == 0 } else { kind & OF_THE_CONNECTION == 0 }
 }
 
 /// Takes a part of the current frame's payload; of an empty one, nothing.
@@ -411,7 +325,7 @@ unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
         note |= headers::FRAME_COMPLETE;
         if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 {
             store!(endpoint, point, load!(endpoint, written));
-            if message::stream_ends(endpoint) {
+            if streams::stream_ends(endpoint) {
                 note |= headers::AFTER_DATA;
             }
         }
@@ -433,7 +347,7 @@ unsafe fn data_ends(endpoint: *mut Endpoint) {
             emit::set_out(endpoint, Kind::DataEnd, load!(mark_of(endpoint), time_ns), 0, 0, 0);
         }
         store!(endpoint, point, load!(endpoint, written));
-        message::stream_ends(endpoint);
+        streams::stream_ends(endpoint);
     }
 }
 
@@ -456,7 +370,7 @@ unsafe fn tell_end(endpoint: *mut Endpoint) {
         if goaway {
             store!(endpoint, stream, if known { first } else { u32::MAX } & 0x7fff_ffff);
         } else {
-            message::stream_ends(endpoint);
+            streams::stream_ends(endpoint);
         }
         let kind = if goaway { Kind::GoAway } else { Kind::Reset };
         emit::set_out(endpoint, kind, load!(mark_of(endpoint), time_ns), 0, if known { code } else { u32::MAX }, 0);
@@ -489,37 +403,5 @@ unsafe fn end_bytes(endpoint: *mut Endpoint, need: u64) -> bool {
             take(endpoint, take_bytes);
         }
         load!(endpoint, have) as u64 == need || load!(endpoint, left) == 0
-    }
-}
-
-/// Whether the cursor stands at a frame boundary: frames follow one another to the end of the segment, or enough of them do.
-#[inline(never)]
-unsafe fn proven(mark: *mut Mark) -> bool {
-    // SAFETY: points into the map.
-    unsafe {
-        if load!(mark, end) == load!(mark, at) && !next_segment(mark) {
-            return false;
-        }
-        let rest = load!(mark, end).wrapping_sub(load!(mark, at));
-        let remaining = load!(mark, remaining);
-        let (from, bytes) = (address(mark), if rest < remaining { rest } else { remaining });
-        let mut at = 0u64;
-        let mut i = 0u32;
-        while i < PROOF_FRAMES {
-            if bytes < at + FRAME_HEADER_BYTES {
-                return false;
-            }
-            let Some(h) = read_user::<[u8; 9]>(from.wrapping_add(at)) else { return false };
-            let length = (h[0] as u32) << 16 | (h[1] as u32) << 8 | h[2] as u32;
-            if h[5] & 0x80 != 0 || !is_frame(length, h[3] as u32, u32::from_be_bytes([h[5], h[6], h[7], h[8]])) {
-                return false;
-            }
-            at = opaque(at + FRAME_HEADER_BYTES + length as u64);
-            if at == bytes {
-                return true;
-            }
-            i += 1;
-        }
-        true
     }
 }
