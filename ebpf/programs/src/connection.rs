@@ -18,9 +18,10 @@ use crate::maps::{
     CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, FILTER, IGNORED, OLD, PathKey, Track, agent, layout, load,
     store,
 };
+use crate::mark;
 use crate::process;
 use crate::socket;
-use crate::walk::{PREFACE_BYTES, SKIPPED};
+use crate::walk::{PREFACE_BYTES, SKIPPED, mark_of};
 
 /// The current process in the initial pid namespace.
 #[inline(always)]
@@ -42,7 +43,7 @@ pub fn now_ns() -> u64 {
 
 /// Notes which process uses this end: its id in the agent's pid namespace is looked up only when it is another than before.
 #[inline(never)]
-fn used_by_process(endpoint: *mut Endpoint, process: u32) {
+pub fn used_by_process(endpoint: *mut Endpoint, process: u32) {
     // SAFETY: points into the map.
     unsafe {
         if load!(endpoint, global_process) != process {
@@ -310,22 +311,6 @@ fn open_old(client: u64, server: u64, kind: u32) {
     tell_opened(client, kind, &path, opened::OLD);
 }
 
-/// A thread begins to write; its mark tells what, until it is accepted.
-#[inline(always)]
-pub fn write_begins(endpoint: *mut Endpoint, thread: u64) {
-    used_by_process(endpoint, (thread >> 32) as u32);
-    // SAFETY: points into the map.
-    unsafe { store!(endpoint, writing, load!(endpoint, writing).wrapping_add(1)) };
-}
-
-/// The write is over, whatever became of it, and all of it is accounted for: until then a reader that has emptied the queue may
-/// have been handed more than `written` says.
-#[inline(always)]
-pub fn write_ends(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe { store!(endpoint, writing, load!(endpoint, writing).saturating_sub(1)) };
-}
-
 /// `bytes` are handed to the reader of `sk`. While that is under way, the buffer `skb` that they come from is still in the
 /// queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
 #[inline(never)]
@@ -349,7 +334,7 @@ unsafe fn is_to_be_told(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) 
     // SAFETY: both point into the map. The order matters: the point of a writer at rest is that of all that it has written.
     unsafe {
         let Some(writer) = watched(load!(endpoint, peer)) else { return load!(endpoint, aligned) != 0 };
-        if load!(writer, writing) != 0 {
+        if mark::is_active(mark_of(writer)) {
             return load!(endpoint, aligned) != 0;
         }
         let (written, point) = (load!(writer, written), load!(writer, point));

@@ -59,7 +59,6 @@ fn send_ends<const LOOP: bool>(context: &FExitContext, slot: *mut Runs) {
         if result > 0 {
             walk::accepted::<LOOP>(endpoint, result as u64);
         }
-        connection::write_ends(endpoint);
         mark::end(mark);
     }
 }
@@ -133,7 +132,7 @@ pub unsafe fn send_begins<const TYPED: bool>(sk: u64, message: u64) {
         let thread = connection::thread();
         let mark = mark::begin_write(endpoint, sk, thread);
         if iterator::cursor::<TYPED>(message, endpoint) {
-            connection::write_begins(endpoint, thread);
+            connection::used_by_process(endpoint, (thread >> 32) as u32);
         } else {
             mark::end(mark);
         }

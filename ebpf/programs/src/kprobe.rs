@@ -159,7 +159,6 @@ fn queued<const LOOP: bool>(sk: u64) {
         store!(mark, accepted, taken);
         walk::accepted::<LOOP>(endpoint, taken - accepted);
         if left == 0 {
-            connection::write_ends(endpoint);
             mark::end(mark);
         }
     }

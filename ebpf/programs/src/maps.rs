@@ -80,8 +80,6 @@ pub struct Endpoint {
     pub stream: u32,
     /// Bytes copied of the current header block.
     pub copied: u32,
-    /// Writes begun and not yet accounted for.
-    pub writing: u32,
     /// 1 if `read` counts from where the other end's `written` does.
     pub aligned: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
@@ -302,7 +300,6 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     flags: 0,
     stream: 0,
     copied: 0,
-    writing: 0,
     aligned: 0,
     unparsed: 0,
     point: 0,

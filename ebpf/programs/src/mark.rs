@@ -25,7 +25,7 @@ pub unsafe fn begin_write(endpoint: *mut Endpoint, sk: u64, thread: u64) -> *mut
     // SAFETY: the caller's promise.
     unsafe {
         let mark = &raw mut (*endpoint).mark;
-        if load!(mark, action) != Action::None as u32 && load!(mark, thread) != thread {
+        if is_active(mark) && load!(mark, thread) != thread {
             park(endpoint);
         }
         store!(mark, sk, sk);
@@ -54,7 +54,7 @@ pub unsafe fn of_write(endpoint: *mut Endpoint) -> Option<*mut Mark> {
         if load!(mark, thread) != thread && !(load!(endpoint, parked) != 0 && unpark(endpoint, thread)) {
             return None;
         }
-        if load!(mark, action) == Action::None as u32 { None } else { Some(mark) }
+        if is_active(mark) { Some(mark) } else { None }
     }
 }
 
@@ -78,7 +78,7 @@ unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
         if MARKS.get_ptr_mut(&thread).is_none() {
             return false;
         }
-        if load!(mark, action) != Action::None as u32 {
+        if is_active(mark) {
             park(endpoint);
         }
         let Some(parked) = MARKS.get_ptr_mut(&thread) else { return false };
@@ -137,7 +137,7 @@ pub fn active() -> Option<*mut Mark> {
     }
     let mark = MARKS.get_ptr_mut(&thread)?;
     // SAFETY: points into the map.
-    if unsafe { load!(mark, action) } == Action::None as u32 { None } else { Some(mark) }
+    if unsafe { is_active(mark) } { Some(mark) } else { None }
 }
 
 /// What a slot of threads holds when more than one of its threads have begun something.
@@ -193,6 +193,16 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
             slot.write_volatile(0);
         }
     }
+}
+
+/// Whether what was begun may be going on. Of a write, some bytes may be queued that are not accounted for yet.
+///
+/// # Safety
+/// `mark` points into the map.
+#[inline(always)]
+pub unsafe fn is_active(mark: *mut Mark) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { load!(mark, action) != Action::None as u32 }
 }
 
 /// What was begun is over.

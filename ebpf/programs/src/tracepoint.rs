@@ -115,7 +115,7 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
         let thread = connection::thread();
         let mark = mark::begin_write(endpoint, sk, thread);
         if buffers(regs, action, mark) {
-            connection::write_begins(endpoint, thread);
+            connection::used_by_process(endpoint, (thread >> 32) as u32);
         } else {
             mark::end(mark);
         }
@@ -227,7 +227,6 @@ fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64) {
         if result > 0 {
             walk::accepted::<LOOP>(endpoint, result as u64);
         }
-        connection::write_ends(endpoint);
         mark::end(mark);
     }
 }
