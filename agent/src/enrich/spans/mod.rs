@@ -97,12 +97,7 @@ impl Enricher {
                 attributes::collapse_shim(additions, request, index);
             }
         }
-        for (span, _) in request.spans().zip(&*owners).filter(|(_, owner)| owner.is_none()) {
-            if !matches!(emitters[span.resource()], Emitter::ControlPlane) {
-                self.store.traces.passed_unowned(span.trace_id());
-            }
-        }
-        self.attribute(request, additions, owners);
+        self.attribute(request, additions, owners, &emitters);
     }
 
     fn own(
@@ -216,10 +211,21 @@ impl Enricher {
         None
     }
 
-    fn attribute(&mut self, request: &TraceRequest, additions: &mut Additions, owners: &[Option<Owner>]) {
+    fn attribute(
+        &mut self,
+        request: &TraceRequest,
+        additions: &mut Additions,
+        owners: &[Option<Owner>],
+        emitters: &[Emitter<'_>],
+    ) {
         let mut of_owner = OwnerAttributes::default();
         for (index, span) in request.spans().enumerate() {
-            let Some(owner) = &owners[index] else { continue };
+            let Some(owner) = &owners[index] else {
+                if !matches!(emitters[span.resource()], Emitter::ControlPlane) {
+                    self.store.traces.passed_unowned(span.trace_id());
+                }
+                continue;
+            };
             self.spans_owned += 1;
             of_owner.add(additions, index, &span, owner);
             if span.name() == "syncPod" {
