@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spanlet: {}", cli::explain(error.as_ref()));
+            eprintln!("spanlet: {}", observe::explain(error.as_ref()));
             ExitCode::from(exit_code(&error))
         }
     }

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,7 +25,7 @@ use crate::capture::{self, Capture, Event};
 use crate::config::Config;
 use crate::correlate::{self, Correlator, Outcome};
 use crate::enrich::sources::Sources;
-use crate::enrich::{self, Enricher, News};
+use crate::enrich::{self, Enricher, Hold, News};
 use crate::export::{Exporter, Queue, UpstreamError};
 use crate::listen::ListenError;
 use crate::observe::{
@@ -49,6 +49,13 @@ const NEWS_MAX: usize = 64;
 
 /// How often it is looked whether spans of ours have waited long enough.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether requests that are held have waited long enough.
+const HOLD_TICK: Duration = Duration::from_millis(50);
+
+/// An eighth of the memory for spans may wait for pods, which with the room to rewrite them is a quarter: new spans must find a
+/// place.
+const HOLD_SHARE: usize = 8;
 
 /// How long requests under way may take to end when the agent stops. Their senders still have what is cut off.
 const RECEIVE_DRAIN: Duration = Duration::from_secs(5);
@@ -122,6 +129,7 @@ impl Pipeline {
             metrics: metrics.clone(),
             correlator: Correlator::new(correlate::Limits::default()),
             enricher: Enricher::new(config.enrich.clone()),
+            hold: Hold::new(config.correlate.hold, config.span_bytes() / HOLD_SHARE),
             synthesizer: Synthesizer::new(config, &synthesize::boot_id()),
             recorder: Recorder::new(&config.record),
             sources,
@@ -202,6 +210,7 @@ struct Worker {
     metrics: Metrics,
     correlator: Correlator,
     enricher: Enricher,
+    hold: Hold<Reservation>,
     synthesizer: Synthesizer,
     recorder: Recorder,
     sources: Sources,
@@ -230,12 +239,15 @@ impl Worker {
     async fn run(mut self, mut inputs: Inputs) {
         let mut stopped = false;
         let mut tick = tokio::time::interval(TICK);
+        let mut hold_tick = tokio::time::interval(HOLD_TICK);
+        let status = inputs.capture.status();
         loop {
             tokio::select! {
                 next = inputs.received.recv() => match next {
                     Some(Received { batch, reservation }) => {
                         inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
-                        self.batch(batch, reservation, &inputs.capture);
+                        let may_wait = !self.hold.is_off() && matches!(*status.borrow(), capture::Status::Off { .. });
+                        self.batch(batch, reservation, &inputs.capture, may_wait);
                     }
                     None => break,
                 },
@@ -244,6 +256,10 @@ impl Worker {
                     self.enricher.news(&news);
                     self.pass_on_late_owners();
                     self.count();
+                }
+                _ = hold_tick.tick(), if !self.hold.is_empty() => {
+                    let ready = self.hold.take_ready(&mut self.enricher, Instant::now());
+                    self.pass_on(ready);
                 }
                 _ = tick.tick(), if self.synthesizer.is_waiting() => self.synthesizer.tick(now_ns()),
                 Some(query) = inputs.questions.recv() => {
@@ -257,6 +273,8 @@ impl Worker {
             }
             self.send_made();
         }
+        let held = self.hold.take_all();
+        self.pass_on(held);
         self.synthesizer.tick(u64::MAX); // nothing waits any longer
         self.send_made();
     }
@@ -282,22 +300,34 @@ impl Worker {
         self.pass_on_questions();
     }
 
-    fn batch(&mut self, mut batch: Batch, reservation: Reservation, capture: &Capture) {
+    fn batch(&mut self, mut batch: Batch, reservation: Reservation, capture: &Capture, may_wait: bool) {
         for learned in self.correlator.correlate(&mut batch) {
             capture.learn(learned.connection, learned.stream, learned.method);
         }
-        self.enricher.batch(&mut batch);
-        self.count();
+        self.enricher.identify(&mut batch);
         self.pass_on_late_owners();
-        self.synthesizer.batch(&batch);
-        self.recorder.batch(&batch);
-        if self.outbound.is_some() {
-            let encoded = batch.request.encode(&batch.additions);
-            drop(batch); // before a large request is copied into parts
-            self.send(encoded, reservation);
+        let ready = if may_wait && self.enricher.awaits(&batch) {
+            self.hold.keep(batch, reservation, Instant::now())
         } else {
-            self.metrics.filtered(FilterRule::Local, reservation.spans());
+            vec![(batch, reservation)]
+        };
+        self.pass_on(ready);
+    }
+
+    fn pass_on(&mut self, ready: Vec<(Batch, Reservation)>) {
+        for (mut batch, reservation) in ready {
+            self.enricher.finish(&mut batch);
+            self.synthesizer.batch(&batch);
+            self.recorder.batch(&batch);
+            if self.outbound.is_some() {
+                let encoded = batch.request.encode(&batch.additions);
+                drop(batch); // before a large request is copied into parts
+                self.send(encoded, reservation);
+            } else {
+                self.metrics.filtered(FilterRule::Local, reservation.spans());
+            }
         }
+        self.count();
     }
 
     /// Sends the spans that the agent has made itself; they take their share of the budget as all others do.

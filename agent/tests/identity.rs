@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use recording::copies::{Copy, together};
 use recording::{Arrival, JsonSpan, arrivals, calls, started};
 use spanlet::batch::{Batch, Source};
 use spanlet::call::{Call, CallEvent, Hex, Subject};
@@ -47,6 +48,63 @@ fn every_span_of_a_recorded_run_finds_its_call_and_its_pod() {
     assert_eq!(expected.pods.len(), 53, "spans of a pod, of 347");
     let store = agent.enricher.counts();
     assert_eq!((store.spans_owned, store.spans_early, store.store.conflicts), (53, 0, 0));
+}
+
+/// The run of the recorded pod as this many pods at once.
+const PODS: u8 = 3;
+
+fn copies(arrivals: &[Arrival]) -> Vec<Copy<'_>> {
+    let sync = arrivals.iter().flat_map(|arrival| &arrival.spans).find(|span| span.name.starts_with("sync")).unwrap();
+    let [pod_name, pod_uid] = ["k8s.pod.name", "k8s.pod.uid"].map(|key| sync.attributes[key].as_str());
+    (0..PODS).map(|number| Copy { number, pod_name, pod_uid }).collect()
+}
+
+/// How many spans are expected to be each pod's; the same for all that live through the same.
+fn spans_of_each(expected: &Expected) -> Vec<usize> {
+    let mut counts: HashMap<&Pod, usize> = HashMap::new();
+    for pod in expected.pods.values() {
+        *counts.entry(pod).or_default() += 1;
+    }
+    counts.into_values().collect()
+}
+
+#[test]
+fn pods_that_live_through_the_recorded_run_at_once_are_not_mixed_up() {
+    let recorded = arrivals("cri/cri-conn-k134-c17-otlp");
+    let copies = copies(&recorded);
+    let recorded_calls = calls("k134-c17");
+    let mut calls: Vec<Call> =
+        copies.iter().flat_map(|copy| recorded_calls.iter().map(|call| copy.call(call))).collect();
+    calls.sort_by_key(|call| call.started_ns);
+    let arrivals = together(&recorded, &copies);
+    let expected = Expected::of(&arrivals, &calls);
+    assert_eq!(spans_of_each(&expected), [53; PODS as usize]);
+    let mut agent = Agent::new();
+    for span in agent.run(&calls, &arrivals) {
+        let joined = span.call.as_ref().map(|call| call.traceparent.unwrap().to_string());
+        assert_eq!(joined, expected.traceparent(&span.json), "{}", span.json.name);
+        let key = span.json.key();
+        assert_eq!(span.pod(), expected.pods.get(&key).cloned(), "{} {key:?}", span.json.name);
+    }
+    let counts = agent.enricher.counts();
+    assert_eq!((counts.spans_owned, counts.spans_early, counts.store.conflicts), (53 * u64::from(PODS), 0, 0));
+    assert_eq!(agent.correlator.counts().of(Outcome::Client), 132 * u64::from(PODS));
+}
+
+#[test]
+fn pods_that_live_at_once_are_not_mixed_up_by_their_spans_alone() {
+    for (name, owned, early) in [("otlp/k134-c22-http", 81, 3), ("cri/cri-conn-k134-c17-otlp", 31, 4)] {
+        let recorded = arrivals(name);
+        let copies = copies(&recorded);
+        let arrivals = together(&recorded, &copies);
+        let expected = Expected::of(&arrivals, &[]);
+        assert_eq!(spans_of_each(&expected).len(), usize::from(PODS));
+        let mut agent = Agent::new();
+        let seen = agent.run(&[], &arrivals);
+        let pods = usize::from(PODS);
+        assert_eq!(owned_and_early(&arrivals, &expected, &seen), (owned * pods, early * pods), "{name}");
+        assert_eq!(agent.enricher.counts().store.conflicts, 0);
+    }
 }
 
 #[test]

@@ -52,17 +52,11 @@ struct Piece {
     next: Option<u32>,
 }
 
-/// Attributes to add to many spans, encoded once.
-#[derive(Debug, Clone, Default)]
-pub struct SpanAttributes {
-    fields: Vec<u8>,
-}
-
-impl SpanAttributes {
-    /// Appends a string attribute.
-    pub fn str(&mut self, key: &str, value: &str) {
-        put_attribute(&mut self.fields, tag::SPAN_ATTRIBUTES, key, Value::Str(value));
-    }
+/// Attributes that a span was given, to be given to other spans of the same request; they are held once.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared {
+    start: usize,
+    end: usize,
 }
 
 impl Additions {
@@ -107,10 +101,22 @@ impl Additions {
         });
     }
 
-    /// Adds attributes that were encoded before to a span.
-    pub fn span_encoded(&mut self, span: usize, attributes: &SpanAttributes) {
+    /// As [`span_attributes`](Self::span_attributes), for other spans as well.
+    pub fn span_attributes_shared<'a>(
+        &mut self,
+        span: usize,
+        attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>,
+    ) -> Shared {
+        let start = self.bytes.len();
+        self.span_attributes(span, attributes);
+        Shared { start, end: self.bytes.len() }
+    }
+
+    /// Adds attributes that another span of the request was given.
+    pub fn span_shared(&mut self, span: usize, shared: Shared) {
         assert!(span < self.spans, "span {span} of {}", self.spans);
-        self.add(span, |out| out.extend_from_slice(&attributes.fields));
+        assert!(shared.end <= self.bytes.len(), "the attributes are of another request");
+        self.chain(span, shared.start, shared.end);
     }
 
     /// Adds a string attribute to a span.
@@ -193,13 +199,16 @@ impl Additions {
 
     /// Appends what `put` writes to the chain of `target`.
     fn add(&mut self, target: usize, put: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        put(&mut self.bytes);
+        self.chain(target, start, self.bytes.len());
+    }
+
+    /// Appends a range of the buffer to the chain of `target`.
+    fn chain(&mut self, target: usize, start: usize, end: usize) {
         if self.chains.is_empty() {
             self.chains = vec![Chain { pieces: None, len: 0 }; self.spans + self.resources];
         }
-        let start = self.bytes.len();
-        put(&mut self.bytes);
-        let end = self.bytes.len();
-
         let chain = &mut self.chains[target];
         chain.len += end - start;
         if let Some((_, last)) = chain.pieces

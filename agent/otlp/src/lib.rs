@@ -34,7 +34,7 @@ mod encode;
 pub mod build;
 mod split;
 
-pub use additions::{Additions, SpanAttributes};
+pub use additions::{Additions, Shared};
 pub use error::{Fault, ParseError};
 pub use index::TraceRequest;
 pub use limits::{MAX_ENTRIES, MAX_NESTING, MAX_REQUEST_BYTES};

@@ -7,12 +7,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as ProstValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::Link;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message as _;
 use prost::encoding::message;
-use spanlet_otlp::{Additions, TraceRequest};
+use spanlet_otlp::{Additions, TraceRequest, Value};
 
 use common::tree::{Kind, Message, Node};
 use common::{recordings, requests};
@@ -182,4 +183,26 @@ fn node(parent: Kind, number: u32, content: &impl prost::Message) -> Node {
     let mut encoded = Vec::new();
     message::encode(number, content, &mut encoded);
     Message::parse(parent, &encoded).nodes.remove(0)
+}
+
+#[test]
+fn what_is_shared_is_told_to_each_in_its_place() {
+    let span = || Span { trace_id: vec![1; 16], span_id: vec![2; 8], ..Span::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span(), span(), span()], ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+    let request = TraceRequest::parse(bytes.into()).unwrap();
+    let mut additions = Additions::new(&request);
+    let shared = additions.span_attributes_shared(0, [("a", Value::Int(1)), ("b", Value::Str("two"))]);
+    additions.span_int(0, "own", 0); // right behind what is shared
+    additions.span_int(2, "before", 2);
+    additions.span_shared(2, shared);
+    additions.span_int(2, "after", 2);
+    additions.span_shared(1, shared);
+    let encoded = ExportTraceServiceRequest::decode(request.encode(&additions)).unwrap();
+    let keys = encoded.resource_spans[0].scope_spans[0]
+        .spans
+        .iter()
+        .map(|span| span.attributes.iter().map(|attribute| attribute.key.as_str()).collect::<Vec<_>>().join(" "));
+    assert_eq!(keys.collect::<Vec<_>>(), ["a b own", "a b", "before a b after"]);
 }

@@ -7,7 +7,7 @@ use super::ladder::{self, Features, Plan};
 use super::layout::{self, FUNCTIONS, LayoutReport};
 use super::paths::{self, PathError};
 use super::preemption;
-use crate::config;
+use crate::{config, observe};
 
 /// Nothing could be attached; the reasons say why, one sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +32,12 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     if config.mode == config::CaptureMode::Off {
         return Err(failed("capture.mode is off".to_owned()));
     }
-    let report = layout::of_running_kernel().map_err(|error| failed(chain(&error)))?;
+    let report = layout::of_running_kernel().map_err(|error| failed(observe::explain(&error)))?;
     give_memory_back();
     let identity = Identity::of_this_process().map_err(|error| failed(format!("reading /proc/self/ns: {error}")))?;
     let paths = paths::watched(&config.sockets).map_err(|error: PathError| failed(error.to_string()))?;
-    let btf =
-        aya::Btf::from_sys_fs().map_err(|error| failed(format!("reading the kernel's types: {}", chain(&error))))?;
+    let btf = aya::Btf::from_sys_fs()
+        .map_err(|error| failed(format!("reading the kernel's types: {}", observe::explain(&error))))?;
     let Plan { modes, mut reasons } = ladder::plan(config.mode, &features(&report, &btf));
     let setup = Setup {
         btf: &btf,
@@ -51,7 +51,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
         match attach::attach(mode, &setup) {
             Ok(attached) => {
                 reasons.push(format!("{} attached", mode.label()));
-                reasons.extend(attached.without_old.as_ref().map(|error| chain(error)));
+                reasons.extend(attached.without_old.as_ref().map(|error| observe::explain(error)));
                 reasons.extend(attached.without_execs.as_ref().map(|error| one_line(error)));
                 give_memory_back();
                 return Ok(Outcome { attached, reasons });
@@ -79,7 +79,7 @@ fn refusal(mode: Mode, error: &attach::AttachError) -> String {
 
 /// One line, with what the administrator can do where the kernel only says "not permitted".
 fn one_line(error: &dyn std::error::Error) -> String {
-    let text = chain(error);
+    let text = observe::explain(error);
     let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
     let mut log: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let tail = log.split_off(log.len().saturating_sub(LOG_TAIL_LINES)).join(" / ");
@@ -90,18 +90,6 @@ fn one_line(error: &dyn std::error::Error) -> String {
         ""
     };
     format!("{first}{separator}{tail}{hint}")
-}
-
-/// An error with its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// The kernel's types take some 60 MB to read: the allocator keeps freed pages unless asked.

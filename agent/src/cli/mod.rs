@@ -98,18 +98,6 @@ pub fn execute(command: &Command) -> Result<(), Error> {
     }
 }
 
-/// An error and its causes on one line; a cause that the text tells already is not told again.
-pub fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 fn ask(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     Ok(runtime.block_on(command)?)

@@ -178,10 +178,9 @@ fn join(side: Side, span: &Span<'_>, known: &mut Known) -> Outcome {
 
 /// A client span may have server spans of other protocols below it; only the call's own is the call's.
 fn names_other_method(span: &Span<'_>, call: &Call) -> bool {
-    match (&call.method, method_of(span.name())) {
-        (Some(method), Some(name)) => call.naming == Naming::Wire && **method != *name,
-        _ => false,
-    }
+    let name = span.name();
+    let differs = call.naming == Naming::Wire && call.method.as_deref().is_some_and(|method| method != name);
+    differs && method_of(name).is_some()
 }
 
 /// The method that the span tells of a call whose method the wire did not; once for each call. What was learned before may

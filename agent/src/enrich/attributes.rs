@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
-use spanlet_otlp::{Additions, Resource, Span, SpanAttributes, TraceRequest, Value};
+use spanlet_otlp::{Additions, Resource, Shared, Span, TraceRequest, Value};
 
 use crate::config::Enrich;
 use crate::pod::{Container, Owner, Pod};
 
-/// Adds owners' names and ids to spans. Spans of one owner often stand together, so what the last span was given is kept
-/// encoded.
+/// Adds owners' names and ids to the spans of one request. Spans of one owner often stand together, so what the last span
+/// was given is given to the next.
 #[derive(Debug, Default)]
 pub(super) struct OwnerAttributes {
-    last: Option<Encoded>,
+    last: Option<Given>,
 }
 
 #[derive(Debug)]
-struct Encoded {
+struct Given {
     pod: Arc<Pod>,
     container: Option<Arc<Container>>,
-    attributes: SpanAttributes,
-    /// There are keys without [`PREFIXES`] among them.
-    has_other_keys: bool,
+    attributes: Shared,
 }
 
 /// Of the keys that are added, with rare exceptions among those that a source told.
@@ -29,34 +27,24 @@ const PREFIXES: [&[u8]; 2] = [b"k8s.", b"container."];
 impl OwnerAttributes {
     /// Adds the owner's attributes to span `index`.
     pub(super) fn add(&mut self, additions: &mut Additions, index: usize, span: &Span<'_>, owner: &Owner) {
-        let encoded = match &mut self.last {
-            Some(last) if last.is_of(owner) => last,
-            last => last.insert(Encoded::new(owner)),
-        };
         let is_ours = |key: &[u8]| PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-        if !encoded.has_other_keys && !span.attribute_keys().any(is_ours) {
-            additions.span_encoded(index, &encoded.attributes);
+        let has_some = span.attribute_keys().any(is_ours);
+        if let Some(last) = self.last.as_ref().filter(|last| !has_some && last.is_of(owner)) {
+            additions.span_shared(index, last.attributes);
             return;
         }
-        let lacking =
-            owner.attributes().filter(|(key, _)| span.attribute_keys().all(|present| present != key.as_bytes()));
-        additions.span_attributes(index, lacking.map(|(key, value)| (key, Value::Str(value))));
+        let told = || owner.attributes().map(|(key, value)| (key, Value::Str(value)));
+        if has_some || !owner.pod.attributes.iter().all(|(key, _)| is_ours(key.as_bytes())) {
+            let is_lacking = |key: &str| span.attribute_keys().all(|present| present != key.as_bytes());
+            additions.span_attributes(index, told().filter(|(key, _)| is_lacking(key)));
+            return;
+        }
+        let attributes = additions.span_attributes_shared(index, told());
+        self.last = Some(Given { pod: Arc::clone(&owner.pod), container: owner.container.clone(), attributes });
     }
 }
 
-impl Encoded {
-    fn new(owner: &Owner) -> Self {
-        let mut attributes = SpanAttributes::default();
-        owner.attributes().for_each(|(key, value)| attributes.str(key, value));
-        let has_prefix = |key: &str| PREFIXES.iter().any(|prefix| key.as_bytes().starts_with(prefix));
-        Self {
-            pod: Arc::clone(&owner.pod),
-            container: owner.container.clone(),
-            attributes,
-            has_other_keys: owner.pod.attributes.iter().any(|(key, _)| !has_prefix(key)),
-        }
-    }
-
+impl Given {
     fn is_of(&self, owner: &Owner) -> bool {
         let is_same_container = match (&self.container, &owner.container) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),

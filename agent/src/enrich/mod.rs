@@ -14,6 +14,7 @@ mod attributes;
 mod calls;
 mod evidence;
 mod execs;
+mod hold;
 mod logs;
 mod names;
 mod pending;
@@ -27,6 +28,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use self::hold::Hold;
 pub use self::source::{Fact, News, OwnedFact, OwnedPodName, PodName, Question, Source};
 pub use self::store::StoreCounts;
 

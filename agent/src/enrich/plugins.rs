@@ -63,19 +63,15 @@ impl Enricher {
         known
     }
 
-    /// Device plugins: kubelet tells whose a device is, once it has noted what the plugin answered.
+    /// Device plugins: kubelet tells whose a device is, once it has noted what the plugin answered. Of the devices of a call
+    /// only the first is visible, which need not be the first of the next, so nothing shows that a device has changed hands:
+    /// what was told before may be over, and each call is asked for anew.
     fn device_call(&mut self, call: &Call, id: &str, is_finished: bool) -> Option<Identity> {
-        let allocates = call.method.as_deref() == Some("v1beta1.DevicePlugin/Allocate");
-        if allocates && !is_finished {
-            // Whoever had the device before is not whom it is given to.
-            self.store.forget_thing(Thing::Device, id);
-        }
-        let known = self.user_of(Thing::Device, id);
-        if known.is_none() && is_finished && call.status.is_none_or(|status| status.code == 0) {
+        if is_finished && call.status.is_none_or(|status| status.code == 0) {
             self.pending.push(Thing::Device, id, call);
             self.questions.device(id);
         }
-        known
+        None
     }
 
     fn user_of(&self, thing: Thing, key: &str) -> Option<Identity> {
@@ -87,10 +83,7 @@ impl Enricher {
     pub(super) fn assign(&mut self, thing: Thing, key: &str, pod: &PodName<'_>, source: Source) {
         let known = self.claim_pod(pod, source).or_else(|| self.store.by_name(pod.namespace, pod.name));
         match known {
-            Some(pod) => {
-                self.store.claim_thing(thing, key, pod);
-                self.settle(thing, key, pod);
-            }
+            Some(pod) => self.give(thing, key, pod),
             None => self.pending.name(thing, key, pod.namespace, pod.name),
         }
     }
@@ -99,10 +92,16 @@ impl Enricher {
     pub(super) fn claim_pod(&mut self, name: &PodName<'_>, source: Source) -> Option<PodKey> {
         let pod = self.store.claim_pod(name, source)?;
         for (thing, key) in self.pending.take_named(name.namespace, name.name) {
-            self.store.claim_thing(thing, &key, pod);
-            self.settle(thing, &key, pod);
+            self.give(thing, &key, pod);
         }
         Some(pod)
+    }
+
+    fn give(&mut self, thing: Thing, key: &str, pod: PodKey) {
+        if thing != Thing::Device {
+            self.store.claim_thing(thing, key, pod);
+        }
+        self.settle(thing, key, pod);
     }
 
     /// Tells the owner of finished calls that waited for this thing.

@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::message::Outgoing;
-use crate::config;
+use crate::{config, observe};
 
 const EXPORT_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -159,16 +159,7 @@ fn code_of(status: StatusCode) -> Code {
 }
 
 fn unavailable(error: &dyn std::error::Error) -> Status {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    Status::unavailable(text)
+    Status::unavailable(observe::explain(error))
 }
 
 /// A body that is there already.

@@ -160,6 +160,8 @@ labels! {
         Expired = "expired",
         /// The API server did not take the credentials (401); they are read again.
         Unauthorized = "unauthorized",
+        /// The agent has no right to what it asked for (403); it asks again, in case that is given.
+        Forbidden = "forbidden",
         /// A pod was not told because more than any node runs are known.
         PodIgnored = "pod_ignored",
         /// An attribute was left out because its pod or the node has too many.

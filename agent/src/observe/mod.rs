@@ -3,6 +3,7 @@
 mod admin;
 mod calls;
 mod events;
+mod explain;
 mod labels;
 mod logging;
 mod metrics;
@@ -12,6 +13,7 @@ mod query;
 pub use admin::{Admin, Subject};
 pub use calls::CallSample;
 pub use events::EventLedger;
+pub use explain::explain;
 pub use labels::{
     DropReason, FilterRule, ForgetReason, IdentityResult, JoinResult, KubernetesResult, Label, Phase, Receiver,
     Refusal, SpanKind,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod export;
+mod hold;
 mod join;
 mod own_spans;
 mod process;

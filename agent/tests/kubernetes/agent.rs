@@ -97,28 +97,38 @@ impl Agent {
 
     /// What a span of the pod's container is told.
     pub(crate) fn span_of(&mut self, pod: &str) -> Vec<(String, String)> {
-        let span = Span {
-            name: "task.Delete".to_owned(),
-            kind: span::SpanKind::Internal as i32,
-            attributes: vec![attribute("task.id", &crate::objects::container(pod))],
-            ..new_span(1)
-        };
-        let mut attributes = strings(&self.pass("containerd", vec![span]).1.remove(0).attributes);
+        let mut attributes = texts(&self.pass("containerd", vec![task_of(pod)]).1.remove(0).attributes);
         attributes.retain(|(key, _)| key != "task.id");
         attributes
     }
 
     /// Passes spans of a service; returns the attributes of their resource and the spans as they leave.
     pub(crate) fn pass(&mut self, service: &str, spans: Vec<Span>) -> (Vec<(String, String)>, Vec<Span>) {
-        let resource = Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() };
-        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
-        let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() }];
-        let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        let request = request_of(service, spans).encode_to_vec();
         let mut batch = Batch::new(Source::Grpc, TraceRequest::parse(request.into()).unwrap());
         self.enricher.batch(&mut batch);
         let mut after = ExportTraceServiceRequest::decode(batch.request.encode(&batch.additions)).unwrap();
         let mut after = after.resource_spans.remove(0);
-        (strings(&after.resource.unwrap().attributes), after.scope_spans.remove(0).spans)
+        (texts(&after.resource.unwrap().attributes), after.scope_spans.remove(0).spans)
+    }
+}
+
+/// Spans of a service, as they come.
+pub(crate) fn request_of(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
+    let resource = Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() };
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() }],
+    }
+}
+
+/// A span of the runtime's about the pod's container.
+pub(crate) fn task_of(pod: &str) -> Span {
+    Span {
+        name: "task.Delete".to_owned(),
+        kind: span::SpanKind::Internal as i32,
+        attributes: vec![attribute("task.id", &crate::objects::container(pod))],
+        ..new_span(1)
     }
 }
 
@@ -137,7 +147,8 @@ pub(crate) fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
-fn strings(attributes: &[KeyValue]) -> Vec<(String, String)> {
+/// The attributes that are texts.
+pub(crate) fn texts(attributes: &[KeyValue]) -> Vec<(String, String)> {
     let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
         any_value::Value::StringValue(text) => Some((attribute.key.clone(), text.clone())),
         _ => None,

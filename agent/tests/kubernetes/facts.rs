@@ -162,7 +162,7 @@ async fn the_node_is_told_on_every_resource() {
     let node = Node::start().await;
     node.server.state().forbidden = vec!["/api/v1/nodes"];
     let mut agent = node.agent(|_| {});
-    agent.until_counted("failed", 2).await;
+    agent.until_counted("forbidden", 2).await;
     assert_eq!(value(&agent.pass("kubelet", vec![new_span(1)]).0, "k8s.node.uid"), None);
     let labels = json!({"topology.kubernetes.io/zone": "zone-a", "other": "x"});
     node.server.put("nodes", json!({"metadata": {"name": NODE, "uid": uid(NODE), "labels": labels}}));

@@ -23,7 +23,7 @@ use crate::wire::{self, Request};
 
 /// A running server; dropping it closes every connection.
 pub(crate) struct Server {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     /// Grows with each change that a watch must look at.
     changes: watch::Sender<u64>,

@@ -3,6 +3,8 @@
 //! Everything is read from the independently decoded files and the raw bytes, with none of the agent's own decoders, so that
 //! the tests' expectations are not the agent's opinion.
 
+pub(crate) mod copies;
+
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use spanlet_otlp::{Span, SpanKind, TraceRequest};
 
-use super::{Emitter, Family, Told};
+use super::{Emitter, Family, Told, evidence_of};
 use crate::call::Call;
 use crate::enrich::Enricher;
 use crate::enrich::evidence::{self, Evidence};
@@ -53,7 +53,7 @@ impl Enricher {
                 None
             }
             _ => {
-                let evidence = evidence::of_runtime(span)?;
+                let evidence = evidence_of(span)?;
                 let pod = self.learn_evidence(span.trace_id(), &evidence);
                 if evidence.creates {
                     self.note_call(span, Role::Creates, &evidence, pod);
@@ -81,7 +81,7 @@ impl Enricher {
             return None;
         }
         let role = Role::of(span.name());
-        let evidence = if role == Some(Role::Node) { None } else { evidence::of_runtime(span) };
+        let evidence = evidence_of(span);
         let pod = evidence.as_ref().and_then(|evidence| self.learn_evidence(span.trace_id(), evidence));
         if let (Some(role), None) = (role, call) {
             self.note_call(span, role, &evidence.unwrap_or(Evidence::NONE), pod);

@@ -18,7 +18,7 @@ use spanlet_otlp::{Additions, Span, SpanKind, TraceRequest};
 
 use super::Enricher;
 use super::attributes::{self, OwnerAttributes};
-use super::evidence::Evidence;
+use super::evidence::{self, Evidence};
 use super::names::{self, Role};
 use super::source::Source;
 use super::store::{Identity, PodKey};
@@ -50,22 +50,54 @@ const MAX_ANCESTORS: usize = 32;
 impl Enricher {
     /// Sets the owners of the batch's spans, adds the pod's attributes to them and the node's to the resources.
     pub fn batch(&mut self, batch: &mut Batch) {
-        let Batch { request, additions, calls, owners, .. } = batch;
-        let emitters: Vec<Emitter<'_>> = (0..request.resource_count())
-            .map(|index| {
-                let resource = request.resource(index);
-                attributes::add_node(additions, index, &resource, &self.config, &self.node_attributes);
-                let emitter = Emitter::of(resource.attribute("service.name").and_then(|name| name.as_str()));
-                if matches!(emitter, Emitter::Shim(_)) && self.config.shim_service == ShimService::Collapse {
-                    attributes::collapse_shim(additions, request, index);
-                }
-                emitter
-            })
-            .collect();
+        self.identify(batch);
+        self.finish(batch);
+    }
+
+    /// Sets the owners of the batch's spans. To be called once, before [`finish`](Self::finish).
+    pub fn identify(&mut self, batch: &mut Batch) {
+        let Batch { request, calls, owners, .. } = batch;
+        let emitters = emitters(request);
         let told = self.learn_from_spans(request, calls, &emitters);
         self.own(request, calls, owners, &told, &emitters);
         self.inherit(request, calls, owners, &emitters);
-        self.attribute(request, additions, owners);
+    }
+
+    /// Sets the owners that have become known since [`identify`](Self::identify).
+    pub fn identify_again(&mut self, batch: &mut Batch) {
+        let Batch { request, calls, owners, .. } = batch;
+        let emitters = emitters(request);
+        let unowned = request.spans().enumerate().filter(|(index, _)| owners[*index].is_none());
+        let told: Vec<Told<'_>> = unowned
+            .filter(|(_, span)| !matches!(emitters[span.resource()], Emitter::ControlPlane))
+            .filter_map(|(span, told)| Some(Told { span, evidence: evidence_of(&told)?, pod: None }))
+            .collect();
+        self.own(request, calls, owners, &told, &emitters);
+        self.inherit(request, calls, owners, &emitters);
+    }
+
+    /// Whether spans of the batch may get an owner from what is still to come.
+    pub fn awaits(&self, batch: &Batch) -> bool {
+        let emitters = emitters(&batch.request);
+        let mut unowned = batch.request.spans().zip(&batch.owners).filter(|(_, owner)| owner.is_none());
+        unowned.any(|(span, _)| match emitters[span.resource()] {
+            Emitter::ControlPlane => false,
+            Emitter::Shim(_) => true,
+            Emitter::Other => !self.store.traces.is_shared(&span.trace_id()) && may_be_a_pods(&span),
+        })
+    }
+
+    /// Adds the owners' attributes to the spans and the node's to the resources, and counts what leaves without an owner.
+    pub fn finish(&mut self, batch: &mut Batch) {
+        let Batch { request, additions, owners, .. } = batch;
+        let emitters = emitters(request);
+        for (index, emitter) in emitters.iter().enumerate() {
+            attributes::add_node(additions, index, &request.resource(index), &self.config, &self.node_attributes);
+            if matches!(emitter, Emitter::Shim(_)) && self.config.shim_service == ShimService::Collapse {
+                attributes::collapse_shim(additions, request, index);
+            }
+        }
+        self.attribute(request, additions, owners, &emitters);
     }
 
     fn own(
@@ -156,9 +188,6 @@ impl Enricher {
                 }
                 owners[index] = self.store.owner(identity);
             }
-            if owners[index].is_none() {
-                self.store.traces.passed_unowned(span.trace_id());
-            }
         }
     }
 
@@ -182,10 +211,21 @@ impl Enricher {
         None
     }
 
-    fn attribute(&mut self, request: &TraceRequest, additions: &mut Additions, owners: &[Option<Owner>]) {
+    fn attribute(
+        &mut self,
+        request: &TraceRequest,
+        additions: &mut Additions,
+        owners: &[Option<Owner>],
+        emitters: &[Emitter<'_>],
+    ) {
         let mut of_owner = OwnerAttributes::default();
         for (index, span) in request.spans().enumerate() {
-            let Some(owner) = &owners[index] else { continue };
+            let Some(owner) = &owners[index] else {
+                if !matches!(emitters[span.resource()], Emitter::ControlPlane) {
+                    self.store.traces.passed_unowned(span.trace_id());
+                }
+                continue;
+            };
             self.spans_owned += 1;
             of_owner.add(additions, index, &span, owner);
             if span.name() == "syncPod" {
@@ -203,6 +243,28 @@ impl Enricher {
             }
         }
     }
+}
+
+fn emitters(request: &TraceRequest) -> Vec<Emitter<'_>> {
+    let service = |index| request.resource(index).attribute("service.name").and_then(|name| name.as_str());
+    (0..request.resource_count()).map(|index| Emitter::of(service(index))).collect()
+}
+
+/// Whether a span without an owner can get one: from its trace, from a child that is the same call's, or from what it tells. A
+/// root that is the node's cannot.
+fn may_be_a_pods(span: &Span<'_>) -> bool {
+    let is_a_pods_call = Role::of(span.name()).is_some_and(|role| role != Role::Node);
+    span.parent_span_id().is_some() || is_a_pods_call || evidence_of(span).is_some()
+}
+
+/// What a runtime's span tells. A call of the node's, a list filtered by id say, is nobody's.
+fn evidence_of<'a>(span: &Span<'a>) -> Option<Evidence<'a>> {
+    let may_tell = match span.kind() {
+        SpanKind::Internal => true,
+        SpanKind::Server => Role::of(span.name()) != Some(Role::Node),
+        _ => false,
+    };
+    may_tell.then(|| evidence::of_runtime(span)).flatten()
 }
 
 fn inherited_from(owner: &Owner) -> Owner {

@@ -66,12 +66,13 @@ pub(super) enum Thing {
     Claim,
     /// A DRA claim, by `namespace/name`.
     ClaimName,
-    /// A device plugin's device, by its id.
+    /// A device plugin's device, by its id. Whose it is holds for one call and is not kept.
     Device,
 }
 
 impl Thing {
-    const COUNT: usize = 4;
+    /// Those that are kept.
+    const COUNT: usize = 3;
 
     /// How the owner of a call on it is known.
     pub(super) const fn source(self) -> Source {

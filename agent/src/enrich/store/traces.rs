@@ -87,6 +87,11 @@ impl Traces {
         self.known.get(trace_id).is_some_and(|trace| trace.strength > Strength::BeganWithStop)
     }
 
+    /// Whether the trace is the node's or of several pods, so that it is no one's.
+    pub(in crate::enrich) fn is_shared(&self, trace_id: &[u8; 16]) -> bool {
+        self.known.get(trace_id).is_some_and(|trace| trace.shared && trace.strength != Strength::Root)
+    }
+
     /// Any pod that something in the trace was of.
     pub(super) fn any_pod(&self, trace_id: &[u8; 16]) -> Option<PodKey> {
         self.known.get(trace_id)?.seen

@@ -196,21 +196,37 @@ fn late(node: &mut Node) -> Vec<(u32, String, &'static str)> {
     late.map(|late| (late.stream, late.owner.pod.name.clone(), late.owner.source)).collect()
 }
 
+/// What is asked of a call on a device, and whose it turns out to be.
+fn given(
+    node: &mut Node,
+    method: &str,
+    device: &str,
+    pod: &'static str,
+) -> (Vec<String>, Vec<(u32, String, &'static str)>) {
+    let subject = Subject::Device(device.to_owned());
+    let call = node.call(SocketKind::DevicePlugin, None, &format!("v1beta1.DevicePlugin/{method}"), subject, None);
+    assert_eq!(call.owner, None, "before kubelet has said so");
+    let asked = asked(node);
+    node.enricher.learn(&Fact::Device { id: device, pod: by_name(pod) }, Source::Runtime);
+    let told = late(node);
+    assert!(told.iter().all(|(stream, _, _)| *stream == call.stream), "{told:?}");
+    (asked, told)
+}
+
 #[test]
 fn a_device_is_the_pods_that_kubelet_gave_it_to() {
     let mut node = Node::new();
     node.start_pod(1, "old");
     node.start_pod(2, "new");
     node.enricher.take_questions();
-    for pod in ["old", "new"] {
-        let allocated = allocate(&mut node, "gpu-0");
-        assert_eq!((&allocated.owner, asked(&mut node)), (&None, vec!["device gpu-0".to_owned()]), "for {pod}");
-        node.enricher.learn(&Fact::Device { id: "gpu-0", pod: by_name(pod) }, Source::Runtime);
-        assert_eq!(late(&mut node), [(allocated.stream, pod.to_owned(), "device")]);
-        let subject = Subject::Device("gpu-0".to_owned());
-        let method = "v1beta1.DevicePlugin/PreStartContainer";
-        let owner = node.call(SocketKind::DevicePlugin, None, method, subject, None).owner.unwrap();
-        assert_eq!((pod_of(Some(&owner)), owner.source), (Some(pod), "device"));
+    // Of several devices each call shows one: gpu-1 was the old pod's when that started, and is the new one's now.
+    for (pod, allocated, started) in [("old", "gpu-0", "gpu-1"), ("new", "gpu-0", "gpu-1"), ("old", "gpu-1", "gpu-1")] {
+        for (method, device) in [("Allocate", allocated), ("PreStartContainer", started)] {
+            let (asked, told) = given(&mut node, method, device, pod);
+            assert_eq!(asked, [format!("device {device}")], "{method} for {pod}");
+            let told: Vec<_> = told.into_iter().map(|(_, pod, source)| (pod, source)).collect();
+            assert_eq!(told, [(pod.to_owned(), "device")], "{method}");
+        }
     }
 }
 

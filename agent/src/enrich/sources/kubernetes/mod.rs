@@ -21,6 +21,7 @@ mod node;
 mod object;
 mod owners;
 mod pods;
+mod trouble;
 mod workload;
 
 use std::time::Duration;

@@ -1,12 +1,11 @@
 //! The node: its uid and the chosen labels, for every resource. They change so rarely that reading them once is enough.
 
-use tokio::time::Instant;
-
 use super::Api;
 use super::attributes::Attributes;
 use super::backoff::Backoff;
 use super::connection::{ConnectError, connect};
 use super::object::Node;
+use super::trouble::{self, Trouble};
 use crate::config;
 use crate::enrich::{News, OwnedFact, Source};
 use crate::observe::KubernetesResult;
@@ -22,9 +21,19 @@ enum ReadError {
     NoAnswer,
 }
 
+impl ReadError {
+    fn result(&self) -> KubernetesResult {
+        match self {
+            Self::Get(error) => trouble::of_request(error),
+            Self::Connect(_) | Self::NoAnswer => KubernetesResult::Failed,
+        }
+    }
+}
+
 /// Reads the node and tells it; tries until it succeeds or nobody listens.
 pub(super) async fn read(api: &Api) {
-    let mut backoff = Backoff::new(api.pace.first_pause, api.pace.longest_pause_of_node);
+    let backoff = Backoff::new(api.pace.first_pause, api.pace.longest_pause_of_node);
+    let mut trouble = Trouble::new(api, backoff, "get its node", "the node's uid and labels are not known");
     while !api.news.is_closed() {
         match get(api).await {
             Ok(node) => {
@@ -36,14 +45,7 @@ pub(super) async fn read(api: &Api) {
                 let _ = api.news.send(News { source: Source::Api, facts }).await; // the agent stops: nobody listens
                 return;
             }
-            Err(error) => {
-                api.metrics.kubernetes(KubernetesResult::Failed, 1);
-                let pause = backoff.failed(Instant::now(), fastrand::f64());
-                if backoff.failures() == 1 {
-                    tracing::warn!(%error, node = api.node_name, "the node's uid and labels are not known");
-                }
-                tokio::time::sleep(pause).await;
-            }
+            Err(error) => trouble.meet(error.result(), &error).await,
         }
     }
 }

@@ -5,20 +5,19 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::time::SystemTime;
 
-use futures_util::{Stream, StreamExt as _};
-use kube::Client;
-use kube::runtime::watcher::{self, Event, watcher};
-use tokio::time::Instant;
-
 use super::Api;
 use super::backoff::Backoff;
 use super::connection::connect;
 use super::facts;
 use super::object::Pod;
 use super::owners::Owners;
+use super::trouble::{self, Trouble};
 use super::workload::{Above, Controller};
 use crate::enrich::{News, OwnedFact, Source};
 use crate::observe::KubernetesResult;
+use futures_util::{Stream, StreamExt as _};
+use kube::Client;
+use kube::runtime::watcher::{self, Event, watcher};
 
 /// Most pods told at a time, as many as the store keeps. A node runs up to some 250.
 const MAX_PODS: usize = 1024;
@@ -27,28 +26,25 @@ const MAX_PODS: usize = 1024;
 /// certificate may be others by now. It begins with a list, as would be needed after an outage anyway.
 const FAILURES_PER_CLIENT: u32 = 5;
 
+/// What follows for the agent from any failure.
+const WITHOUT: &str = "new pods are known from calls and spans alone";
+
+/// A page of the list, or the list's first, did not come.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in time")]
+struct NoAnswer;
+
 /// Watches until nobody listens.
 pub(super) async fn watch(api: &Api) {
     let mut pods = Pods::new(api);
-    let mut backoff = Backoff::new(api.pace.first_pause, api.pace.longest_pause);
+    let backoff = Backoff::new(api.pace.first_pause, api.pace.longest_pause);
+    let mut trouble = Trouble::new(api, backoff, "list and watch pods", WITHOUT);
     while !api.news.is_closed() {
         match connect(api).await {
-            Ok(client) => pods.follow(client, &mut backoff).await,
-            Err(error) => fail(api, &mut backoff, KubernetesResult::Failed, error).await,
+            Ok(client) => pods.follow(client, &mut trouble).await,
+            Err(error) => trouble.meet(KubernetesResult::Failed, &error).await,
         }
     }
-}
-
-/// Counts a failure, and waits.
-async fn fail(api: &Api, backoff: &mut Backoff, result: KubernetesResult, error: impl std::fmt::Display) {
-    api.metrics.kubernetes(result, 1);
-    let pause = backoff.failed(Instant::now(), fastrand::f64());
-    if backoff.failures() == 1 && result != KubernetesResult::Expired {
-        tracing::warn!(%error, "the Kubernetes API is away; new pods are known from calls and spans alone");
-    } else {
-        tracing::debug!(%error, ?pause, "the Kubernetes API does not answer as it should");
-    }
-    tokio::time::sleep(pause).await;
 }
 
 /// What has been told of the node's pods.
@@ -68,7 +64,7 @@ impl<'a> Pods<'a> {
     }
 
     /// Lists and watches with this client, until another is needed or nobody listens.
-    async fn follow(&mut self, client: Client, backoff: &mut Backoff) {
+    async fn follow(&mut self, client: Client, trouble: &mut Trouble<'_>) {
         let config = watcher::Config::default()
             .fields(&format!("spec.nodeName={}", self.api.node_name))
             .page_size(self.api.pace.page_pods)
@@ -77,19 +73,19 @@ impl<'a> Pods<'a> {
         self.listed = Some(HashSet::new());
         while !self.api.news.is_closed() {
             let Some(event) = self.next(&mut events).await else {
-                return fail(self.api, backoff, KubernetesResult::Failed, "no answer in time").await;
+                return trouble.meet(KubernetesResult::Failed, &NoAnswer).await;
             };
             match event {
                 Ok(event) => {
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                        backoff.succeeded();
+                        trouble.is_over();
                     }
                     self.event(event, &client).await;
                 }
                 Err(error) => {
                     let (result, needs_client) = verdict(&error);
-                    fail(self.api, backoff, result, error).await;
-                    if needs_client || backoff.failures().is_multiple_of(FAILURES_PER_CLIENT) {
+                    trouble.meet(result, &error).await;
+                    if needs_client || trouble.failures().is_multiple_of(FAILURES_PER_CLIENT) {
                         return;
                     }
                 }
@@ -202,11 +198,13 @@ fn verdict(error: &watcher::Error) -> (KubernetesResult, bool) {
         | WatchError(status) => status.code,
         InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => 0,
     };
-    match code {
-        401 => (KubernetesResult::Unauthorized, true),
-        410 => (KubernetesResult::Expired, matches!(error, WatchStartFailed(_))),
-        _ => (KubernetesResult::Failed, false),
-    }
+    let result = trouble::of_code(code);
+    let needs_client = match result {
+        KubernetesResult::Unauthorized => true,
+        KubernetesResult::Expired => matches!(error, WatchStartFailed(_)),
+        _ => false,
+    };
+    (result, needs_client)
 }
 
 fn now_ns() -> u64 {
