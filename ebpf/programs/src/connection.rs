@@ -311,15 +311,15 @@ fn open_old(client: u64, server: u64, kind: u32) {
     tell_opened(client, kind, &path, opened::OLD);
 }
 
-/// `bytes` are handed to the reader of `sk`. While that is under way, the buffer `skb` that they come from is still in the
-/// queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
+/// `bytes` are handed to the reader of a socket with `queued` buffers. While that is under way, the buffer `skb` that they come
+/// from is still in the queue, and `taken` of its bytes are read with them; 0 and 0 when it is over.
 #[inline(never)]
-pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, sk: u64, skb: u64, taken: u32) {
+pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, queued: u32, skb: u64, taken: u32) {
     used_by_process(endpoint, global_process());
     // SAFETY: points into the map.
     unsafe {
         store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
-        if is_to_be_told(endpoint, sk, skb, taken) {
+        if is_to_be_told(endpoint, queued, skb, taken) {
             let read = load!(endpoint, read);
             store!(endpoint, told, read);
             emit::tell(endpoint, Kind::Read, read, bytes as u32, read::ALIGNED);
@@ -330,29 +330,45 @@ pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, sk: u64, skb: u64, taken:
 /// Whether somebody may wait for this read: the agent waits for those that reach the end of a message. Those whose offset does
 /// not count from where the writer's does say nothing.
 #[inline(always)]
-unsafe fn is_to_be_told(endpoint: *mut Endpoint, sk: u64, skb: u64, taken: u32) -> bool {
-    // SAFETY: both point into the map. The order matters: the point of a writer at rest is that of all that it has written.
+unsafe fn is_to_be_told(endpoint: *mut Endpoint, queued: u32, skb: u64, taken: u32) -> bool {
+    // SAFETY: both point into the map. The order matters: the points of a writer at rest are those of all that it has written.
     unsafe {
         let Some(writer) = watched(load!(endpoint, peer)) else { return load!(endpoint, aligned) != 0 };
         if mark::is_active(mark_of(writer)) {
             return load!(endpoint, aligned) != 0;
         }
-        let (written, point) = (load!(writer, written), load!(writer, point));
-        align(endpoint, written, sk, skb, taken);
-        let is_walked = written >= load!(endpoint, read);
-        load!(endpoint, aligned) != 0 && !(is_walked && point <= load!(endpoint, told))
+        let (written, point, before) = (load!(writer, written), load!(writer, point), load!(writer, point_before));
+        align(endpoint, written, queued, skb, taken);
+        let (read, told) = (load!(endpoint, read), load!(endpoint, told));
+        let last = if point > read { before } else { point };
+        load!(endpoint, aligned) != 0 && (written < read || last > told)
+    }
+}
+
+/// When nothing is left to read and nothing is being written, what was read is what was written: `written` is that of a writer
+/// at rest, and a write that has begun since has its bytes in the queue.
+#[inline(always)]
+unsafe fn align(endpoint: *mut Endpoint, written: u64, queued: u32, skb: u64, taken: u32) {
+    // SAFETY: points into the map.
+    unsafe {
+        if load!(endpoint, aligned) != 0 && load!(endpoint, read) == written {
+            return;
+        }
+        if is_emptied(queued, skb, taken) {
+            store!(endpoint, read, written);
+            store!(endpoint, told, 0);
+            store!(endpoint, aligned, 1);
+        }
     }
 }
 
 /// Whether nothing is left when the read is over.
 #[inline(always)]
-fn is_emptied(sk: u64, skb: u64, taken: u32) -> bool {
-    let Some(length) = field::<u32>(sk, layout!(sock_receive_queue_length)) else { return false };
+fn is_emptied(queued: u32, skb: u64, taken: u32) -> bool {
     if skb == 0 {
-        return length == 0;
+        return queued == 0;
     }
-    let Some(unread) = unread(skb) else { return false };
-    length == 1 && unread == taken
+    queued == 1 && unread(skb) == Some(taken)
 }
 
 /// Bytes of a buffer that earlier reads have left: the kernel notes in it how many they took.
@@ -363,19 +379,18 @@ fn unread(skb: u64) -> Option<u32> {
     Some(length.wrapping_sub(consumed))
 }
 
-/// When nothing is left to read and nothing is being written, what was read is what was written: `written` is that of a writer
-/// at rest, and a write that has begun since has its bytes in the queue.
+/// A message ended with the last byte that was walked.
+///
+/// # Safety
+/// `endpoint` points into the map.
 #[inline(always)]
-unsafe fn align(endpoint: *mut Endpoint, written: u64, sk: u64, skb: u64, taken: u32) {
-    // SAFETY: points into the map.
+pub unsafe fn reaches_point(endpoint: *mut Endpoint) {
+    // SAFETY: the caller's promise.
     unsafe {
-        if load!(endpoint, aligned) != 0 && load!(endpoint, read) == written {
-            return;
-        }
-        if is_emptied(sk, skb, taken) {
-            store!(endpoint, read, written);
-            store!(endpoint, told, 0);
-            store!(endpoint, aligned, 1);
+        let (point, written) = (load!(endpoint, point), load!(endpoint, written));
+        if point != written {
+            store!(endpoint, point_before, point);
+            store!(endpoint, point, written);
         }
     }
 }

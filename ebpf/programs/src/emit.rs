@@ -184,7 +184,7 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
 fn wakeup(sequence: u32) -> u64 {
     /// A power of two: what so many records of every end take is small beside what may fill.
     const ASK_EVERY: u32 = 8;
-    if sequence % ASK_EVERY != 0 { BPF_RB_NO_WAKEUP as u64 } else { wakeup_now() }
+    if sequence.is_multiple_of(ASK_EVERY) { wakeup_now() } else { BPF_RB_NO_WAKEUP as u64 }
 }
 
 #[inline(always)]

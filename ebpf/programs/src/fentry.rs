@@ -69,15 +69,19 @@ pub fn fentry_read(context: FEntryContext) -> i32 {
     cost::of(Program::Read, |slot| {
         let state = context.arg::<u64>(3);
         // SAFETY: the verifier knows the type of the function's argument and of what it points to.
-        let (sk, flags) = unsafe {
+        let (sk, flags, queued) = unsafe {
             let socket: u64 = typed(state, layout!(read_state_socket));
             if socket == 0 {
                 return;
             }
-            let sk = cost::number_of(slot, typed(socket, layout!(socket_sk)));
-            (sk, typed(state, layout!(read_state_flags)))
+            let sk: u64 = typed(socket, layout!(socket_sk));
+            if sk == 0 {
+                return;
+            }
+            let queued = typed(sk, layout!(sock_receive_queue_length));
+            (cost::number_of(slot, sk), typed(state, layout!(read_state_flags)), queued)
         };
-        read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags);
+        read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags, Some(queued));
     });
     0
 }
@@ -139,12 +143,13 @@ pub unsafe fn send_begins<const TYPED: bool>(sk: u64, message: u64) {
     }
 }
 
-/// What kprobe mode shares: `chunk` bytes of a buffer go to a reader of `sk`.
+/// What kprobe mode shares: `chunk` bytes of a buffer go to a reader of `sk`, in whose queue are so many.
 #[inline(always)]
-pub fn read_actor(sk: u64, skb: u64, skip: i32, chunk: i32, flags: u32) {
+pub fn read_actor(sk: u64, skb: u64, skip: i32, chunk: i32, flags: u32, queued: Option<u32>) {
     let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
     if flags & MSG_PEEK == 0 && chunk > 0 {
-        connection::read_bytes(endpoint, chunk as u64, sk, skb, (skip as u32).wrapping_add(chunk as u32));
+        let queued = queued.unwrap_or_else(|| socket::queued(sk));
+        connection::read_bytes(endpoint, chunk as u64, queued, skb, (skip as u32).wrapping_add(chunk as u32));
     }
 }
 

@@ -73,7 +73,7 @@ pub fn kprobe_read(context: ProbeContext) -> u32 {
         let Some(skb) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(skip) = argument(&context, layout!(regs_argument_1)) else { return };
         let Some(chunk) = argument(&context, layout!(regs_argument_2)) else { return };
-        fentry::read_actor(sk, skb, skip as i32, chunk as i32, flags);
+        fentry::read_actor(sk, skb, skip as i32, chunk as i32, flags, None);
     });
     0
 }

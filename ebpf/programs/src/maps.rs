@@ -84,8 +84,10 @@ pub struct Endpoint {
     pub aligned: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
     pub unparsed: u32,
-    /// `written` behind the last message that ended, whose reader the agent waits for; what of `read` was told last.
+    /// `written` behind the last message that ended, whose reader the agent waits for, and behind the one before; what of
+    /// `read` was told last.
     pub point: u64,
+    pub point_before: u64,
     pub told: u64,
     /// A record that is to be written, 0 or 1; what it copies: first kernel memory, then user memory.
     pub pending: u32,
@@ -303,6 +305,7 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     aligned: 0,
     unparsed: 0,
     point: 0,
+    point_before: 0,
     told: 0,
     pending: 0,
     kernel_bytes: 0,

@@ -14,6 +14,7 @@ use spanlet_abi::event::{CLIENT, Kind, field};
 use spanlet_abi::limits::{ID_BYTES, NESTED_BYTES, WINDOW_BYTES};
 
 use crate::ahead;
+use crate::connection;
 use crate::emit;
 use crate::kernel::{at_most, copy, opaque};
 use crate::maps::{Endpoint, load, store};
@@ -365,6 +366,7 @@ unsafe fn first_message_taken(endpoint: *mut Endpoint) {
         if load!(message, end_ns) == 0 {
             store!(message, end_offset, load!(endpoint, written));
             store!(message, end_ns, load!(mark_of(endpoint), time_ns));
+            connection::reaches_point(endpoint);
         }
         let fields_left = stage == stage::HEAD && load!(endpoint, end) == CLIENT as u32 && load!(message, have) != 0;
         store!(endpoint, unparsed, fields_left as u32);

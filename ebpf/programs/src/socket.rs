@@ -103,6 +103,12 @@ pub fn inode(sk: u64) -> Option<u64> {
     field::<u64>(socket.wrapping_add(layout!(socket_alloc_inode) as u64), layout!(inode_number))
 }
 
+/// Buffers in a socket's queue; many where that cannot be read.
+#[inline(always)]
+pub fn queued(sk: u64) -> u32 {
+    field(sk, layout!(sock_receive_queue_length)).unwrap_or(u32::MAX)
+}
+
 /// Whether the socket was made in the agent's network namespace.
 #[inline(always)]
 pub fn in_agent_network(sk: u64) -> bool {

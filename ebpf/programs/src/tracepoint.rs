@@ -212,7 +212,7 @@ fn exit<const LOOP: bool>(result: i64) {
         } else if action >= Action::Write as u32 {
             write_exits::<LOOP>(endpoint, result);
         } else if result > 0 {
-            connection::read_bytes(endpoint, result as u64, sk, 0, 0);
+            connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
         }
     }
     // SAFETY: points into the map.

@@ -324,7 +324,7 @@ unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
         }
         note |= headers::FRAME_COMPLETE;
         if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM != 0 {
-            store!(endpoint, point, load!(endpoint, written));
+            connection::reaches_point(endpoint);
             if streams::stream_ends(endpoint) {
                 note |= headers::AFTER_DATA;
             }
@@ -346,7 +346,7 @@ unsafe fn data_ends(endpoint: *mut Endpoint) {
         if !emit::ends_with(endpoint) {
             emit::set_out(endpoint, Kind::DataEnd, load!(mark_of(endpoint), time_ns), 0, 0, 0);
         }
-        store!(endpoint, point, load!(endpoint, written));
+        connection::reaches_point(endpoint);
         streams::stream_ends(endpoint);
     }
 }

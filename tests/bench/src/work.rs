@@ -34,7 +34,8 @@ impl Calls {
         Ok(calls)
     }
 
-    /// One call as kubelet makes them: HEADERS and DATA in a write each, read in one; the answer likewise.
+    /// One call as a tonic client makes it: HEADERS and DATA in a write each (kubelet's mostly come in one), read in one; the
+    /// answer is written in one.
     pub fn call(&mut self) -> Result<()> {
         self.client.write_all(&frame(HEADERS, END_HEADERS, self.stream, &request_headers()))?;
         self.client.write_all(&frame(DATA, END_STREAM, self.stream, &message(30)))?;
