@@ -25,6 +25,7 @@ pub(crate) fn run_pod_sandbox(span: u64) -> Call {
         socket: Arc::new(Socket { kind: SocketKind::Cri, path: "/run/containerd/containerd.sock".to_owned() }),
         method: Some(RUN_POD_SANDBOX.into()),
         naming: Naming::Wire,
+        guess: None,
         traceparent: Some(Traceparent {
             trace_id: u128::from(span).to_be_bytes(),
             span_id: span.to_be_bytes(),

@@ -63,6 +63,7 @@ pub(crate) fn call(pod: &Arc<Pod>, verb: &str, from_ms: u64, to_ms: u64) -> NewC
         socket: Arc::new(Socket { kind: SocketKind::Cri, path: "/run/containerd/containerd.sock".into() }),
         method: Some(format!("{service}/{verb}").into()),
         naming: Naming::Wire,
+        guess: None,
         traceparent: None,
         status: Some(Status { code: 0, source: StatusSource::Wire }),
         lost_track: false,
