@@ -117,7 +117,9 @@ pub struct Claim {
 /// What the first field of a request of the CRI looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// The request is empty, or its field 1 is none that is copied.
+    /// The request has no bytes.
+    Empty,
+    /// Its field 1 is none that is copied.
     NoField,
     /// 64 hexadecimal digits: of a sandbox or a container.
     Id,
@@ -240,6 +242,7 @@ impl Body {
     /// In words.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Empty => "an empty request",
             Self::NoField => "a request without a readable field 1",
             Self::Id => "a request that names a sandbox or container",
             Self::Number => "a request that names a version",

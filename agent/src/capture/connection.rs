@@ -260,7 +260,7 @@ impl Connection {
             tell_started(stream, sink);
             return;
         }
-        stream.call.points.request_written_ns = Some(stream.clock.unix_ns(head.time_ns));
+        stream.request_written(stream.clock.unix_ns(head.time_ns), head.offset);
         tell_started(stream, sink);
         if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
             self.reached(reached, sink);

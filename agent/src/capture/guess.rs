@@ -1,6 +1,7 @@
 //! What the shape of a call of the CRI tells of its method, where the wire does not: evidence, never taken for the name.
 //!
-//! Field numbers and types are those of cri-api `api.proto`; only kubelet's side of it is looked at.
+//! Field numbers and types are those of cri-api `api.proto`. Methods are those that kubelet calls, with its default feature gates
+//! unless the shape says otherwise.
 
 use super::subject::{self, Field};
 use crate::call::{Body, Guess, SocketKind, Subject};
@@ -23,22 +24,57 @@ const OF_IMAGE_IN_TIME: &[&str] = &[
     "runtime.v1.ImageService/RemoveImage",
     "runtime.v1.ImageService/ListImages",
 ];
+/// What kubelet asks without saying anything.
+const OF_NOTHING: &[&str] = &[
+    "runtime.v1.RuntimeService/ListPodSandbox",
+    "runtime.v1.RuntimeService/ListContainers",
+    "runtime.v1.RuntimeService/Status",
+    "runtime.v1.RuntimeService/Version",
+    "runtime.v1.RuntimeService/RuntimeConfig",
+    "runtime.v1.RuntimeService/GetContainerEvents",
+    "runtime.v1.ImageService/ListImages",
+    "runtime.v1.ImageService/ImageFsInfo",
+];
 const VERSION: &[&str] = &["runtime.v1.RuntimeService/Version"];
-const EVENTS: &[&str] = &["runtime.v1.RuntimeService/GetContainerEvents"];
+/// The lists are those of the gate `CRIListStreaming`.
+const STREAMS: &[&str] = &[
+    "runtime.v1.RuntimeService/GetContainerEvents",
+    "runtime.v1.RuntimeService/StreamPodSandboxes",
+    "runtime.v1.RuntimeService/StreamContainers",
+    "runtime.v1.RuntimeService/StreamContainerStats",
+    "runtime.v1.RuntimeService/StreamPodSandboxStats",
+    "runtime.v1.RuntimeService/StreamPodSandboxMetrics",
+    "runtime.v1.ImageService/StreamImages",
+];
 
-/// What is known of an unnamed call; `has_id` if its response's field 1 is an id. `None` on sockets whose servers are anybody's.
-pub fn of(kind: SocketKind, fields: &[Field], has_id: bool, timeout_ns: Option<u64>, streaming: bool) -> Option<Guess> {
+/// The shape of an unnamed call.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    pub fields: &'a [Field],
+    /// The request has no bytes.
+    pub is_empty: bool,
+    /// The response's field 1 is an id.
+    pub answers_id: bool,
+    /// `grpc-timeout`, if it is known.
+    pub timeout_ns: Option<u64>,
+    /// It has more than one message.
+    pub streaming: bool,
+}
+
+/// What a shape tells; `None` on sockets whose servers are anybody's.
+pub fn of(kind: SocketKind, shape: Shape<'_>) -> Option<Guess> {
     if kind != SocketKind::Cri {
         return None;
     }
-    let body = body(fields);
+    let body = if shape.is_empty { Body::Empty } else { body(shape.fields) };
     let methods = match body {
         Body::Metadata => RUN_SANDBOX,
-        Body::Id if has_id => CREATE_CONTAINER,
-        Body::Nested if timeout_ns.is_some() => OF_IMAGE_IN_TIME,
+        Body::Id if shape.answers_id => CREATE_CONTAINER,
+        Body::Nested if shape.timeout_ns.is_some() => OF_IMAGE_IN_TIME,
         Body::Nested => OF_IMAGE,
-        Body::NoField if streaming => EVENTS,
-        Body::NoField if timeout_ns == Some(RUN_SANDBOX_TIMEOUT_NS) => RUN_SANDBOX,
+        Body::NoField | Body::Empty if shape.streaming => STREAMS,
+        Body::NoField if shape.timeout_ns == Some(RUN_SANDBOX_TIMEOUT_NS) => RUN_SANDBOX,
+        Body::Empty => OF_NOTHING,
         Body::Number => VERSION,
         Body::Id | Body::Text | Body::NoField => &[],
     };
@@ -65,9 +101,12 @@ fn is_metadata(fields: &[Field]) -> bool {
 mod tests {
     use super::*;
 
-    fn guess(nested: bool, bytes: &[u8], has_id: bool, timeout_ns: Option<u64>) -> &'static [&'static str] {
-        let field = Field { number: 1, nested, cut: false, bytes: bytes.to_vec() };
-        of(SocketKind::Cri, &[field], has_id, timeout_ns, false).unwrap().methods
+    const NOTHING: Shape<'static> =
+        Shape { fields: &[], is_empty: false, answers_id: false, timeout_ns: None, streaming: false };
+
+    fn guess(nested: bool, bytes: &[u8], answers_id: bool, timeout_ns: Option<u64>) -> &'static [&'static str] {
+        let fields = &[Field { number: 1, nested, cut: false, bytes: bytes.to_vec() }];
+        of(SocketKind::Cri, Shape { fields, answers_id, timeout_ns, ..NOTHING }).unwrap().methods
     }
 
     #[test]
@@ -87,10 +126,12 @@ mod tests {
 
     #[test]
     fn without_a_field_the_deadline_and_the_answer_may_tell() {
-        let guess = |timeout_ns, streaming| of(SocketKind::Cri, &[], false, timeout_ns, streaming).unwrap().methods;
-        assert_eq!(guess(Some(RUN_SANDBOX_TIMEOUT_NS), false), RUN_SANDBOX);
-        assert_eq!(guess(None, true), EVENTS);
-        assert_eq!(guess(Some(120_000_000_000), false), &[""; 0][..]);
-        assert_eq!(of(SocketKind::Csi, &[], false, None, false), None);
+        let guess = |shape| of(SocketKind::Cri, shape).unwrap().methods;
+        let timeout = |ns| Shape { timeout_ns: Some(ns), ..NOTHING };
+        assert_eq!(guess(timeout(RUN_SANDBOX_TIMEOUT_NS)), RUN_SANDBOX);
+        assert_eq!(guess(timeout(120_000_000_000)), &[""; 0][..]);
+        assert_eq!(guess(Shape { streaming: true, ..NOTHING }), STREAMS);
+        assert_eq!(guess(Shape { is_empty: true, ..timeout(RUN_SANDBOX_TIMEOUT_NS) }), OF_NOTHING);
+        assert_eq!(of(SocketKind::Csi, NOTHING), None);
     }
 }

@@ -55,7 +55,14 @@ pub struct Stream {
     gaps: [bool; 2],
     /// A part of the last field is to come.
     field_under_way: bool,
+    /// Bytes of the client up to the end of the request's headers.
+    headers_end: u64,
+    /// Its only message has no bytes.
+    request_is_empty: bool,
 }
+
+/// A DATA frame's header and the prefix of a message without bytes; no other frame fits between headers and its end.
+const EMPTY_REQUEST_BYTES: u64 = 9 + 5;
 
 /// Whether the response, of a streaming call its first message, was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +129,15 @@ impl Stream {
             doubted_since_ns: None,
             gaps: [false; 2],
             field_under_way: false,
+            headers_end: head.offset,
+            request_is_empty: false,
         }
+    }
+
+    /// The request's last byte was written; `offset` counts as [`Head::offset`].
+    pub fn request_written(&mut self, time_ns: u64, offset: u64) {
+        self.call.points.request_written_ns = Some(time_ns);
+        self.request_is_empty = offset.checked_sub(self.headers_end) == Some(EMPTY_REQUEST_BYTES);
     }
 
     /// Records that may have been of this call went by unseen.
@@ -197,10 +212,15 @@ impl Stream {
 
     /// Offers what the shape tells of a method that is not known.
     pub fn guess(&mut self) {
-        let Call { socket, method, timeout_ns, streaming, .. } = &self.call;
-        let is_open = method.is_none() && !self.field_under_way;
-        let guess = || guess::of(socket.kind, &self.fields, self.has_response_id, *timeout_ns, *streaming);
-        self.call.guess = if is_open { guess() } else { None };
+        let is_open = self.call.method.is_none() && !self.field_under_way;
+        let shape = guess::Shape {
+            fields: &self.fields,
+            is_empty: self.request_is_empty,
+            answers_id: self.has_response_id,
+            timeout_ns: self.call.timeout_ns,
+            streaming: self.call.streaming,
+        };
+        self.call.guess = if is_open { guess::of(self.call.socket.kind, shape) } else { None };
     }
 
     /// A part of a field names nobody: the rest may change what it says.

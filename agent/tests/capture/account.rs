@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use spanlet::call::{Call, CallEvent};
 use spanlet::capture::Event;
-use spanlet::capture::offline::{Kept, Offline};
+use spanlet::capture::offline::Offline;
 
 use crate::programs::{CONNECTION, Told};
 
@@ -17,19 +17,12 @@ pub(crate) struct Account {
     pub(crate) capture: Offline,
     pub(crate) started: Vec<Call>,
     pub(crate) finished: BTreeMap<u32, Call>,
-    pub(crate) most: Kept,
     now_ns: u64,
 }
 
 impl Account {
     pub(crate) fn new() -> Self {
-        Self {
-            capture: Offline::with_clock_offset_ns(0),
-            started: Vec::new(),
-            finished: BTreeMap::new(),
-            most: Kept::default(),
-            now_ns: 0,
-        }
+        Self { capture: Offline::with_clock_offset_ns(0), started: Vec::new(), finished: BTreeMap::new(), now_ns: 0 }
     }
 
     /// Takes all of these records in, with a tick every second.
@@ -44,7 +37,6 @@ impl Account {
             self.tick(record.time_ns);
         }
         self.with(|capture, tell| capture.record(&record.bytes, tell).expect("is a record"));
-        self.most = self.most.most(self.capture.kept());
     }
 
     pub(crate) fn tick(&mut self, now_ns: u64) {

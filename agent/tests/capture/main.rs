@@ -2,9 +2,13 @@
 //! anywhere on.
 
 mod account;
+#[path = "../../http2/tests/support/encoder.rs"]
+#[allow(dead_code, reason = "the tests of the decoder use more of it")]
+mod encoder;
 mod ends;
 mod late;
 mod loss;
+mod made;
 mod programs;
 mod recorded;
 mod whole;

@@ -43,22 +43,20 @@ pub(crate) fn records(recorded: &Recorded) -> Vec<Told> {
     programs.told
 }
 
-/// The records from a boundary between two of the client's frames on: the programs were attached just before the frame behind it
-/// was written.
-pub(crate) fn records_from(recorded: &Recorded, boundary: usize) -> Vec<Told> {
-    let is_it =
-        |transfer: &Transfer| transfer.end == CLIENT && !transfer.reads && transfer.from + transfer.len > boundary;
-    let first = recorded.transfers.iter().position(is_it).unwrap_or(recorded.transfers.len());
+/// The records from a boundary between two frames of an end on: the programs were attached just before the frame behind it was
+/// written.
+pub(crate) fn records_from(recorded: &Recorded, end: u8, boundary: usize) -> Vec<Told> {
+    let is_it = |transfer: &Transfer| transfer.end == end && !transfer.reads && transfer.from + transfer.len > boundary;
+    let first = recorded.transfers.iter().position(is_it).expect("every byte was written");
     let mut programs = Programs::default();
     for transfer in &recorded.transfers[..first] {
         programs.moved(transfer);
     }
-    let time_ns = recorded.transfers[first.min(recorded.transfers.len() - 1)].time_ns;
-    programs.open(time_ns, opened::OLD);
     let rest = recorded.transfers[first..].iter().enumerate().map(|(index, transfer)| {
         let before = if index == 0 { boundary.saturating_sub(transfer.from) } else { 0 };
         Transfer { from: transfer.from + before, len: transfer.len - before, ..*transfer }
     });
+    programs.open(recorded.transfers[first].time_ns, opened::OLD);
     programs.run(recorded, rest);
     programs.close(recorded);
     programs.told

@@ -56,6 +56,7 @@ impl Recorded {
             Some(server) => transfers.extend(self::transfers(&server, SERVER, begin)),
             None => transfers.extend(transfers.clone().iter().map(other_side)),
         }
+        come_after_their_writes(&mut transfers);
         transfers.sort_by_key(|transfer| (transfer.time_ns, transfer.reads));
         let decoded = String::from_utf8(read("client-decoded.json").unwrap()).unwrap();
         Self {
@@ -115,6 +116,17 @@ fn transfers(events: &[Value], end: u8, begin: f64) -> Vec<Transfer> {
         })
     });
     moved.filter(|transfer| transfer.len > 0).collect()
+}
+
+/// The two sides were stamped by two recorders: some reads seem to come before the write that they read.
+fn come_after_their_writes(transfers: &mut [Transfer]) {
+    let writes: Vec<Transfer> = transfers.iter().copied().filter(|transfer| !transfer.reads).collect();
+    for read in transfers.iter_mut().filter(|transfer| transfer.reads) {
+        let last = read.from + read.len - 1;
+        let holds = |write: &&Transfer| write.end != read.end && (write.from..write.from + write.len).contains(&last);
+        let written_ns = writes.iter().find(holds).expect("what is read was written").time_ns;
+        read.time_ns = read.time_ns.max(written_ns + 1);
+    }
 }
 
 /// Of a server that was not recorded: it read what the client wrote, and wrote what the client read, a little before or after.
