@@ -158,6 +158,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_guess_is_marked_and_no_name() {
+        for (methods, shown) in [
+            (None, "(unnamed)"),
+            (Some(vec![]), "(unnamed)"),
+            (Some(vec!["runtime.v1.RuntimeService/RunPodSandbox"]), "(RunPodSandbox?)"),
+            (
+                Some(vec!["runtime.v1.ImageService/ImageStatus", "runtime.v1.ImageService/RemoveImage"]),
+                "(ImageStatus …?)",
+            ),
+        ] {
+            let guess = methods.map(|methods| serde_json::json!({"methods": methods, "evidence": []}));
+            let call = serde_json::json!({"connection": 1, "stream": 1, "naming": "unknown", "guess": guess});
+            let call: CallEntry = serde_json::from_value(call).unwrap();
+            assert_eq!(unnamed(&call), shown);
+        }
+    }
+
+    #[test]
     fn ages_are_read_with_their_unit() {
         for (text, millis) in
             [("500ms", Some(500)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("1h", Some(3_600_000))]
