@@ -129,7 +129,7 @@ impl Maker {
         self.made.insert(stream, Made { kind, method, status });
         let request_bytes = if let Kind::Unary(request, _) = kind { request } else { small };
         let mut steps = vec![Step::Headers(CLIENT, 0, request)];
-        steps.extend(data(CLIENT, message(request_bytes), true));
+        steps.extend(data(CLIENT, &message(request_bytes), true));
         steps.extend(Self::answer(kind, status));
         steps
     }
@@ -139,8 +139,8 @@ impl Maker {
         let trailers = || Step::Headers(SERVER, END_STREAM, vec![("grpc-status", status.to_string())]);
         let mut steps = vec![headers()];
         match kind {
-            Kind::Unary(_, bytes) => steps.extend(data(SERVER, message(bytes), false)),
-            Kind::Stream(messages) => steps.extend((0..messages).flat_map(|_| data(SERVER, message(50), false))),
+            Kind::Unary(_, bytes) => steps.extend(data(SERVER, &message(bytes), false)),
+            Kind::Stream(messages) => steps.extend((0..messages).flat_map(|_| data(SERVER, &message(50), false))),
             Kind::NoMessage => {}
             Kind::TrailersOnly => {
                 let only = vec![(":status", "200".to_owned()), ("grpc-status", status.to_string())];
@@ -241,7 +241,7 @@ fn message(bytes: usize) -> Vec<u8> {
 }
 
 /// In as many frames as it takes.
-fn data(end: u8, bytes: Vec<u8>, ends: bool) -> Vec<Step> {
+fn data(end: u8, bytes: &[u8], ends: bool) -> Vec<Step> {
     let frames: Vec<&[u8]> = bytes.chunks(FRAME_BYTES).collect();
     let last = frames.len() - 1;
     let flags = |index: usize| if ends && index == last { END_STREAM } else { 0 };

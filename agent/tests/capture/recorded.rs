@@ -101,10 +101,7 @@ fn fixture(name: &str, suffix: &str) -> PathBuf {
 
 fn transfers(events: &[Value], end: u8, begin: f64) -> Vec<Transfer> {
     let moved = events.iter().filter_map(|event| {
-        let reads = match event["dir"].as_str()? {
-            "tx" => false,
-            _ => true,
-        };
+        let reads = event["dir"].as_str()? == "rx";
         // A write is stamped at its entry, a read when the bytes are handed over.
         let at = event[if reads { "t_end" } else { "t" }].as_f64()?;
         Some(Transfer {
