@@ -191,6 +191,15 @@ pub struct EventLoss {
     pub count: u64,
 }
 
+// === impl CallEntry ===
+
+impl CallEntry {
+    /// An agent that is older than this command does not tell it apart from a status.
+    pub const fn is_over(&self) -> bool {
+        self.over || self.status.is_some()
+    }
+}
+
 // === impl SpanLedger ===
 
 impl SpanLedger {

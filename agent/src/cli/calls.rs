@@ -77,7 +77,7 @@ async fn follow(
         let mut seen = HashSet::new();
         calls.retain(|call| {
             let key = (call.connection, call.stream);
-            call.over && seen.insert(key) && !printed.contains(&key)
+            call.is_over() && seen.insert(key) && !printed.contains(&key)
         });
         printed = if printed.len() > MAX_REMEMBERED { seen } else { &printed | &seen };
         match args.target.output {
@@ -115,7 +115,7 @@ fn table(calls: &[CallEntry]) -> Table {
         table.push([
             call.method.as_deref().map_or_else(|| unnamed(call), |method| short_name(method).to_owned()),
             call.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| format!("{}/{}", pod.namespace, pod.name)),
-            call.status.map_or_else(|| if call.over { "?" } else { "-" }.to_owned(), status),
+            call.status.map_or_else(|| if call.is_over() { "?" } else { "-" }.to_owned(), status),
             phase(call.request_wait_ns),
             phase(call.handling_ns),
             phase(call.response_send_ns),
