@@ -217,6 +217,7 @@ fn call(
         socket: Arc::clone(socket),
         method: Some(Arc::from(format!("runtime.v1.{method}"))),
         naming: Naming::Wire,
+        guess: None,
         traceparent: Some(Traceparent { trace_id: scrambled(trace), span_id: span_id(number), flags: 1 }),
         status: None,
         lost_track: false,

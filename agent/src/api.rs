@@ -88,6 +88,15 @@ pub struct PodName {
     pub uid: String,
 }
 
+/// What the shape of an unnamed call tells of its method: no name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MethodGuess {
+    /// Methods of this shape, if they are few.
+    pub methods: Vec<String>,
+    /// What the shape is, in words.
+    pub evidence: Vec<String>,
+}
+
 /// A call of `GET /api/v1/calls`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEntry {
@@ -110,6 +119,15 @@ pub struct CallEntry {
     pub response_wait_ns: Option<u64>,
     pub client_pid: Option<u32>,
     pub server_pid: Option<u32>,
+    /// Of an unnamed call; never its method.
+    #[serde(default)]
+    pub guess: Option<MethodGuess>,
+    /// It does not run any more. Without a `status` nobody knows how it ended.
+    #[serde(default)]
+    pub over: bool,
+    /// A gap in the kernel's events fell into it.
+    #[serde(default)]
+    pub lost_track: bool,
 }
 
 /// `GET /api/v1/status`.
@@ -171,6 +189,15 @@ pub struct EventLoss {
     pub kind: String,
     pub reason: String,
     pub count: u64,
+}
+
+// === impl CallEntry ===
+
+impl CallEntry {
+    /// An agent that is older than this command does not tell it apart from a status.
+    pub const fn is_over(&self) -> bool {
+        self.over || self.status.is_some()
+    }
 }
 
 // === impl SpanLedger ===

@@ -114,6 +114,32 @@ pub struct Claim {
     pub name: String,
 }
 
+/// What the first field of a request of the CRI looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// The request has no bytes.
+    Empty,
+    /// Its field 1 is none that is copied.
+    NoField,
+    /// 64 hexadecimal digits: of a sandbox or a container.
+    Id,
+    /// A version.
+    Number,
+    Text,
+    /// A sandbox's name, uid and namespace.
+    Metadata,
+    /// A message whose field 1 is text: an image.
+    Nested,
+}
+
+/// What the shape of an unnamed call tells of its method. It is shown as such and used for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guess {
+    /// Methods of this shape, if they are few, as kubelet calls them.
+    pub methods: &'static [&'static str],
+    pub body: Body,
+}
+
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
@@ -134,6 +160,8 @@ pub struct Call {
     /// `package.Service/Method`, without a leading slash.
     pub method: Option<Arc<str>>,
     pub naming: Naming,
+    /// Only while it is unnamed.
+    pub guess: Option<Guess>,
     pub traceparent: Option<Traceparent>,
     /// `None` while it runs, and for good if its end was not seen.
     pub status: Option<Status>,
@@ -143,7 +171,8 @@ pub struct Call {
     pub streaming: bool,
     /// Entry of the write that held the request's first byte, Unix nanoseconds.
     pub started_ns: u64,
-    /// When the call was over: the last point known, Unix nanoseconds; equals `started_ns` while it runs.
+    /// When the call was over: the last point known, Unix nanoseconds; equals `started_ns` while it runs. See
+    /// [`Call::is_end_known`].
     pub ended_ns: u64,
     pub points: Points,
     /// `grpc-timeout`, nanoseconds.
@@ -197,6 +226,33 @@ impl Naming {
     }
 }
 
+// === impl Call ===
+
+impl Call {
+    /// Whether the end of a finished call is known. If not, its records were lost: how it ended is unknown, and so is how long it
+    /// took. A stream's end does not show in its points, which are those of its first message.
+    pub const fn is_end_known(&self) -> bool {
+        self.status.is_some() || self.points.response_written_ns.is_some() && !self.streaming
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    /// In words.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Empty => "an empty request",
+            Self::NoField => "a request without a readable field 1",
+            Self::Id => "a request that names a sandbox or container",
+            Self::Number => "a request that names a version",
+            Self::Text => "a request that names something",
+            Self::Metadata => "a request with a sandbox's metadata",
+            Self::Nested => "a request that names an image",
+        }
+    }
+}
+
 // === impl Points ===
 
 impl Points {
@@ -236,6 +292,18 @@ impl Points {
             self.response_read_ns,
         ];
         std::array::from_fn(|phase| points[phase].zip(points[phase + 1]))
+    }
+
+    /// The latest point that is known.
+    pub fn last_ns(&self) -> Option<u64> {
+        let points = [
+            self.request_written_ns,
+            self.request_read_ns,
+            self.response_started_ns,
+            self.response_written_ns,
+            self.response_read_ns,
+        ];
+        points.into_iter().flatten().max()
     }
 
     /// Nanoseconds from the first point to the last: the sum of the four phases.

@@ -415,7 +415,7 @@ fn sample(call: &Call) -> CallSample<'_> {
         naming: call.naming.label(),
         method: call.method.as_deref(),
         status_code: call.status.map(|status| status.code),
-        duration_ns: call.ended_ns.saturating_sub(call.started_ns),
+        duration_ns: call.is_end_known().then(|| call.ended_ns.saturating_sub(call.started_ns)),
         phases_ns,
         // Only a sampled trace can be looked up.
         trace_id: call.traceparent.filter(Traceparent::is_sampled).map(|parent| parent.trace_id),

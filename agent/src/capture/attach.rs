@@ -7,7 +7,7 @@ use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
-use spanlet_abi::event::OLD_SERVER;
+use spanlet_abi::event::{Kind, OLD_SERVER};
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{PATH_BYTES, WAKE_PART};
 
@@ -51,8 +51,10 @@ pub struct Attached {
     pub ring: RingBuf<MapData>,
     pub counters: CountersView,
     pub runs: RunsView,
-    /// Program runs that the kernel skipped, as of the last [`Attached::look_for_skipped`].
+    /// Program runs that the kernel skipped, as of the last [`Attached::has_lost_more`].
     pub skipped: u64,
+    /// What of calls was lost, as of then.
+    lost: u64,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
     /// Why execs are not seen, or not all of them, if so.
@@ -161,7 +163,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    Ok(Attached { mode, ring, counters, runs, skipped: 0, without_old, without_execs, ebpf, names })
+    Ok(Attached { mode, ring, counters, runs, skipped: 0, lost: 0, without_old, without_execs, ebpf, names })
 }
 
 /// Loads all of these programs, then attaches them in order; says which of each and its twin.
@@ -254,10 +256,14 @@ impl std::fmt::Debug for Attached {
 }
 
 impl Attached {
-    /// Asks how often the kernel did not run a program because it was running on that CPU; told from 6.1 on.
-    pub fn look_for_skipped(&mut self) {
+    /// Whether anything of calls was lost since this was asked last. Asks, too, how often the kernel did not run a program because
+    /// it was running on that CPU; told from 6.1 on.
+    pub fn has_lost_more(&mut self) -> bool {
         let fds = self.names.iter().filter_map(|name| self.ebpf.program(name)?.fd().ok());
         self.skipped = fds.map(|fd| skipped::runs_of(fd.as_fd().as_raw_fd())).sum();
+        let of_calls = self.counters.lost().into_iter().filter(|lost| !matches!(lost.kind, Kind::Exec | Kind::Exit));
+        let lost = of_calls.map(|lost| lost.count).sum::<u64>() + self.skipped;
+        std::mem::replace(&mut self.lost, lost) != lost
     }
 
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).

@@ -1,32 +1,23 @@
 //! One watched connection: header blocks decoded, records of both ends brought together into calls.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, field, headers, opened, read};
-use spanlet_http2::frame::{FrameHeader, FrameType, flag};
-use spanlet_http2::{Decoder, Exactness, HeaderBlocks, HeaderList};
+use spanlet_http2::frame::flag;
+use spanlet_http2::{Exactness, HeaderList};
 
 use super::clock::Clock;
 use super::decode::Kept;
+use super::direction::{Block, Direction};
+use super::ends::{self, Silent};
 use super::gaps::Gaps;
-use super::limits::{CLOSED_FOR_NS, MAX_HEADER_BYTES, MAX_STREAMS, MAX_UNNAMED, RESPONSE_READ_WITHIN_NS};
+use super::limits::{CLOSED_FOR_NS, MAX_STREAMS, MAX_UNNAMED};
 use super::names::{self, Candidates, Names};
 use super::reads::{Point, Reached, Reads};
 use super::record::Record;
 use super::stream::{ResponseRead, Stream};
 use crate::call::{CallEvent, Peer, Socket};
-
-/// The HPACK state of one end's headers, and the frame that is being put together.
-#[derive(Debug)]
-struct Direction {
-    decoder: Decoder,
-    blocks: HeaderBlocks,
-    payload: Vec<u8>,
-    cut: bool,
-    /// Sequence number of the latest record.
-    sequence: u32,
-}
 
 /// A connection and its open calls.
 #[derive(Debug)]
@@ -39,12 +30,17 @@ pub struct Connection {
     peers: [Peer; 2],
     /// When each end was closed, Unix nanoseconds.
     closed_ns: [Option<u64>; 2],
-    streams: HashMap<u32, Stream>,
+    /// By id, which is also the order in which they began.
+    streams: BTreeMap<u32, Stream>,
+    /// The last stream that the server takes, and when it said so.
+    goaway: Option<(u32, u64)>,
     names: Names,
     /// The unknown entries of open calls without a name, by stream, and of calls just finished: their spans come later.
     unnamed: VecDeque<(u32, Candidates)>,
     /// Calls that were not followed because too many were open.
     pub streams_refused: u64,
+    /// Calls that are over, though their end was not seen.
+    pub ends_unseen: u64,
     /// Header blocks whose table state was lost.
     pub tracks_lost: u64,
     list: HeaderList,
@@ -58,58 +54,6 @@ pub struct Sink<'a> {
     pub container_of: &'a mut dyn FnMut(u32) -> Option<Arc<str>>,
 }
 
-// === impl Direction ===
-
-impl Direction {
-    fn new(old: bool) -> Self {
-        let decoder = if old { Decoder::late() } else { Decoder::new() };
-        Self { decoder, blocks: HeaderBlocks::new(), payload: Vec::new(), cut: false, sequence: 0 }
-    }
-
-    /// Records or bytes went by unseen: what the table holds is unknown from here on.
-    fn lose(&mut self) {
-        self.blocks.reset();
-        self.payload.clear();
-        self.cut = false;
-        self.decoder.restart_late();
-    }
-
-    /// Takes a part of a frame; with the last one of a block, decodes it into `list` and says so.
-    fn headers(&mut self, record: &Record<'_>, list: &mut HeaderList) -> Option<bool> {
-        let head = &record.head;
-        if head.note & headers::FRAME_BEGINS != 0 {
-            self.payload.clear();
-            self.cut = false;
-        }
-        let room = MAX_HEADER_BYTES - self.payload.len();
-        let kept = &record.data[..record.data.len().min(room)];
-        self.payload.extend_from_slice(kept);
-        self.cut |= kept.len() < head.length as usize;
-        if head.note & headers::FRAME_COMPLETE == 0 {
-            return None;
-        }
-        let continuation = head.note & headers::CONTINUATION != 0;
-        let header = FrameHeader {
-            length: self.payload.len() as u32,
-            frame_type: if continuation { FrameType::Continuation } else { FrameType::Headers },
-            flags: head.flags,
-            reserved: false,
-            stream_id: head.stream,
-        };
-        let Self { decoder, blocks, payload, .. } = self;
-        let decoded = match blocks.push(&header, payload) {
-            Ok(None) => return None,
-            Ok(Some(block)) => decoder.decode_into(&block.octets, list).is_ok(),
-            Err(_) => false,
-        };
-        let sound = decoded && !self.cut;
-        if !sound {
-            self.lose();
-        }
-        Some(sound)
-    }
-}
-
 // === impl Connection ===
 
 impl Connection {
@@ -117,6 +61,7 @@ impl Connection {
     pub fn gaps(&self) -> Gaps {
         Gaps {
             streams_refused: self.streams_refused,
+            ends_unseen: self.ends_unseen,
             tracks_lost: self.tracks_lost,
             points_given_up: self.reads.iter().map(|reads| reads.given_up).sum(),
             ..Gaps::default()
@@ -132,7 +77,7 @@ impl Connection {
             waiting_points: self.reads.iter().map(Reads::waiting_points).sum(),
             early: 0, // see `order`
             unnamed: self.unnamed.len(),
-            header_bytes: self.directions.iter().map(|direction| direction.payload.len()).sum(),
+            header_bytes: self.directions.iter().map(Direction::kept_bytes).sum(),
             field_bytes: self.streams.values().map(Stream::field_bytes).max().unwrap_or_default(),
         }
     }
@@ -147,10 +92,12 @@ impl Connection {
             reads: [Reads::default(), Reads::default()],
             peers: [Peer::default(), Peer::default()],
             closed_ns: [None; 2],
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
+            goaway: None,
             names: Names::default(),
             unnamed: VecDeque::new(),
             streams_refused: 0,
+            ends_unseen: 0,
             tracks_lost: 0,
             list: HeaderList::default(),
         }
@@ -159,6 +106,12 @@ impl Connection {
     /// The record that announced the connection counts as one of the client's.
     pub fn opened(&mut self, head: &Head) {
         self.directions[usize::from(CLIENT)].sequence = head.sequence;
+    }
+
+    /// Whether an announcement is not of this connection, but of a later one with the same inode: its records are counted anew.
+    pub fn is_before(&self, opened: &Head) -> bool {
+        let ahead = opened.sequence.wrapping_sub(self.directions[usize::from(CLIENT)].sequence);
+        ahead.cast_signed() <= 0
     }
 
     /// The connection is announced again, by its better known path.
@@ -193,10 +146,10 @@ impl Connection {
             Kind::DataEnd => self.response_ends(head, sink),
             Kind::Streaming => self.streaming(head, sink),
             Kind::Reset => self.reset(head, sink),
+            Kind::GoAway if head.end == SERVER => self.goes_away(head, sink),
             Kind::LostTrack => {
-                self.tracks_lost += 1;
                 self.directions[end].lose();
-                self.mark_lost();
+                self.lose(head.end, head.time_ns);
             }
             _ => {}
         }
@@ -212,37 +165,33 @@ impl Connection {
 
     /// A gap in an end's records: its table is no longer known, and the open calls may miss points.
     fn check_sequence(&mut self, end: usize, head: &Head) {
-        let direction = &mut self.directions[end];
-        let gap = head.sequence != direction.sequence.wrapping_add(1);
-        direction.sequence = head.sequence;
-        if gap {
-            direction.lose();
-            self.tracks_lost += 1;
-            self.mark_lost();
+        if !self.directions[end].follows(head.sequence) {
+            self.lose(head.end, head.time_ns);
         }
     }
 
-    /// Records went by unseen: how the open calls go on is not known.
-    pub fn lose_track(&mut self) {
+    /// Records of an end went by unseen: how the open calls go on is not known.
+    pub fn lose(&mut self, end: u8, monotonic_ns: u64) {
         self.tracks_lost += 1;
-        self.mark_lost();
+        for stream in self.streams.values_mut() {
+            stream.lose(end, monotonic_ns);
+        }
     }
 
-    fn mark_lost(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.call.lost_track = true;
-        }
+    /// Records were lost, of this connection or of others: any of the open calls may be over.
+    pub fn doubt(&mut self, monotonic_ns: u64) {
+        self.streams.values_mut().for_each(|stream| stream.doubt(monotonic_ns));
     }
 
     fn request_headers(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
         let mut list = std::mem::take(&mut self.list);
-        if let Some(sound) = self.directions[usize::from(CLIENT)].headers(record, &mut list) {
+        if let Some(Block { head, sound }) = self.directions[usize::from(CLIENT)].headers(record, &mut list) {
             self.tracks_lost += u64::from(!sound);
             let decoder = &mut self.directions[usize::from(CLIENT)].decoder;
             if decoder.exactness() != Exactness::Exact {
                 names::teach_by_shape(decoder, &list);
             }
-            self.begin(&record.head, &list, sink);
+            self.begin(&head, &list, sink);
         }
         self.list = list;
     }
@@ -252,8 +201,11 @@ impl Connection {
             return; // a second block of a request: trailers, which gRPC clients do not send
         }
         if self.streams.len() == MAX_STREAMS {
-            self.streams_refused += 1;
-            return;
+            let Some((oldest, end)) = ends::makes_room(&self.streams) else {
+                self.streams_refused += 1;
+                return;
+            };
+            self.end_silently(oldest, end, sink);
         }
         let mut stream = Stream::begin(self.id, head, &self.socket, sink.clock, list);
         if stream.call.method.is_none() {
@@ -279,9 +231,8 @@ impl Connection {
     }
 
     fn response_headers(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
-        let head = record.head;
         let mut list = std::mem::take(&mut self.list);
-        if let Some(sound) = self.directions[usize::from(SERVER)].headers(record, &mut list) {
+        if let Some(Block { head, sound }) = self.directions[usize::from(SERVER)].headers(record, &mut list) {
             self.tracks_lost += u64::from(!sound);
             let ends = head.flags & flag::END_STREAM != 0;
             if let Some(stream) = self.streams.get_mut(&head.stream) {
@@ -302,19 +253,22 @@ impl Connection {
             stream.response_field(record.data);
             return;
         }
-        let has = |bit| head.note & bit != 0;
-        let cut = has(field::CUT);
-        stream.request_field(head.field, record.data, has(field::BEGINS), has(field::NESTED), cut);
+        stream.request_field(head.field, record.data, head.note);
         // A plugin's request is told of when it is complete: its subject takes several fields.
-        if has(field::COMPLETE) && self.socket.kind == crate::call::SocketKind::Cri {
+        if head.note & field::COMPLETE != 0 && self.socket.kind == crate::call::SocketKind::Cri {
             tell_started(stream, sink);
         }
     }
 
     fn request_ends(&mut self, head: &Head, sink: &mut Sink<'_>) {
         let Some(stream) = self.streams.get_mut(&head.stream) else { return };
-        stream.call.points.request_written_ns = Some(stream.clock.unix_ns(head.time_ns));
         stream.request_ended = true;
+        if stream.is_ambiguous(CLIENT) {
+            tell_started(stream, sink);
+            self.finish_if_whole(head.stream, sink);
+            return;
+        }
+        stream.request_written(stream.clock.unix_ns(head.time_ns), head.offset);
         tell_started(stream, sink);
         if let Some(reached) = self.reads[0].wait(head.offset, head.stream, Point::RequestRead) {
             self.reached(reached, sink);
@@ -329,6 +283,11 @@ impl Connection {
             // The phases are those of the first message, whose end was told before; it may not have been read yet.
             stream.over(time_ns);
             self.finish_if_whole(head.stream, sink);
+            return;
+        }
+        if stream.is_ambiguous(SERVER) {
+            stream.over(time_ns);
+            self.finish(head.stream, sink);
             return;
         }
         stream.response_written(time_ns);
@@ -360,6 +319,16 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&head.stream) {
             stream.reset(head.note, stream.clock.unix_ns(head.time_ns));
             self.finish(head.stream, sink);
+        }
+    }
+
+    /// The server takes no stream above the one that it names; it may name a lower one later.
+    fn goes_away(&mut self, head: &Head, sink: &mut Sink<'_>) {
+        let last = self.goaway.map_or(head.stream, |(last, _)| last.min(head.stream));
+        self.goaway = Some((last, sink.clock.unix_ns(head.time_ns)));
+        let not_taken: Vec<u32> = self.streams.range(last.saturating_add(1)..).map(|(id, _)| *id).collect();
+        for id in not_taken {
+            self.end_silently(id, Silent::NotTaken, sink);
         }
     }
 
@@ -400,7 +369,7 @@ impl Connection {
     fn close(&mut self, end: usize, head: &Head, sink: &mut Sink<'_>) -> bool {
         self.closed_ns[end] = Some(sink.clock.unix_ns(head.time_ns));
         if head.note != self.directions[end].sequence {
-            self.lose_track();
+            self.lose(head.end, head.time_ns);
         }
         let [Some(client_ns), Some(_)] = self.closed_ns else { return false };
         self.abandon(client_ns, sink);
@@ -419,22 +388,31 @@ impl Connection {
         }
     }
 
-    /// Finishes calls whose response nobody was seen to read. Says whether the connection is over: its client has closed it a
-    /// while ago, and nobody reads any more.
-    pub fn tick(&mut self, now_unix_ns: u64, sink: &mut Sink<'_>) -> bool {
-        let late = |stream: &Stream| {
-            stream.over_ns.is_some_and(|over| over.saturating_add(RESPONSE_READ_WITHIN_NS) < now_unix_ns)
-        };
-        let over: Vec<u32> = self.streams.iter().filter(|(_, stream)| late(stream)).map(|(id, _)| *id).collect();
-        for id in over {
-            self.finish(id, sink);
+    /// Ends calls that are over though no record says so. Says whether the connection is over: its client has closed it a while
+    /// ago, and nobody reads any more.
+    pub fn tick(&mut self, now_monotonic_ns: u64, sink: &mut Sink<'_>) -> bool {
+        let last_taken = self.goaway.map_or(u32::MAX, |(last, _)| last);
+        let end = |(id, stream): (&u32, &Stream)| Some((*id, ends::silent_end(stream, now_monotonic_ns, last_taken)?));
+        let over: Vec<(u32, Silent)> = self.streams.iter().filter_map(end).collect();
+        for (id, end) in over {
+            self.end_silently(id, end, sink);
         }
-        let Some(closed_ns) = self.closed_ns[0].filter(|closed| closed.saturating_add(CLOSED_FOR_NS) < now_unix_ns)
-        else {
+        let now_ns = sink.clock.unix_ns(now_monotonic_ns);
+        let Some(closed_ns) = self.closed_ns[0].filter(|closed| closed.saturating_add(CLOSED_FOR_NS) < now_ns) else {
             return false;
         };
         self.abandon(closed_ns, sink);
         true
+    }
+
+    fn end_silently(&mut self, id: u32, end: Silent, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        match end {
+            Silent::NotRead => {}
+            Silent::Lost => stream.end_is_lost(),
+            Silent::NotTaken => stream.abandoned(self.goaway.map_or(0, |(_, time_ns)| time_ns)),
+        }
+        self.finish(id, sink);
     }
 
     /// A joined span told the method of a call whose `:path` is older than the attach: the entry has a name now.
@@ -449,7 +427,9 @@ impl Connection {
 
     fn finish(&mut self, id: u32, sink: &mut Sink<'_>) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
+        self.ends_unseen += u64::from(!stream.call.is_end_known());
         stream.drop_false_start();
+        stream.guess();
         stream.call.client = self.peers[0].clone();
         stream.call.server = self.peers[1].clone();
         (sink.tell)(CallEvent::Finished(Box::new(stream.call)));
@@ -459,6 +439,7 @@ impl Connection {
 fn tell_started(stream: &mut Stream, sink: &mut Sink<'_>) {
     if !stream.told {
         stream.told = true;
+        stream.guess();
         (sink.tell)(CallEvent::Started(Box::new(stream.call.clone())));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spanlet_abi::event::{Head, Kind};
+use spanlet_abi::event::{Head, Kind, SERVER};
 
 use super::Event;
 use super::clock::Clock;
@@ -55,7 +55,7 @@ impl Decoder {
     /// Takes in one record and tells of the calls and execs that it starts or finishes.
     pub fn record(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
         match record.kind {
-            Kind::Opened => self.open(record),
+            Kind::Opened => self.open(record, clock, tell),
             Kind::Exec | Kind::Exit => self.execs.record(record, clock, &mut |exec| tell(Event::Exec(Box::new(exec)))),
             _ => self.of_connection(record, clock, tell),
         }
@@ -77,15 +77,18 @@ impl Decoder {
     }
 
     /// Announces a connection. A second time when its client's path is known better than the listener's.
-    fn open(&mut self, record: &Record<'_>) {
-        let Head { connection: id, field: kind, note, .. } = record.head;
+    fn open(&mut self, record: &Record<'_>, clock: Clock, tell: &mut dyn FnMut(Event)) {
+        let Head { connection: id, field: kind, note, time_ns, .. } = record.head;
         let Some(socket) = socket(kind, record.data) else {
             self.gaps.strays += 1;
             return;
         };
         if let Some(known) = self.connections.get_mut(&id) {
-            known.opened_again(&record.head, socket);
-            return;
+            if !known.is_before(&record.head) {
+                known.opened_again(&record.head, socket);
+                return;
+            }
+            self.closed_unseen(id, true, clock.unix_ns(time_ns), clock, tell);
         }
         if self.connections.len() == MAX_CONNECTIONS {
             self.gaps.connections_refused += 1;
@@ -96,18 +99,24 @@ impl Decoder {
         self.connections.insert(id, Ordered::new(connection));
     }
 
-    /// Called every second or so.
-    pub fn tick(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
+    /// Called every second or so, when the ring is empty: what is in it may be the end of a call.
+    pub fn tick(&mut self, now_monotonic_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
         let tell = &mut |event| tell(Event::Call(event));
         let mut over = Gaps::default();
         self.connections.retain(|_, connection| {
-            let is_over = connection.tick(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+            let is_over = connection.tick(now_monotonic_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
             if is_over {
                 over = over.plus(connection.gaps());
             }
             !is_over
         });
         self.gaps = self.gaps.plus(over);
+    }
+
+    /// Records were lost, nobody knows of which connections: a gap in their numbers shows only with the next one, and where the
+    /// kernel skipped a program there is none.
+    pub fn doubt(&mut self, now_monotonic_ns: u64) {
+        self.connections.values_mut().for_each(|connection| connection.doubt(now_monotonic_ns));
     }
 
     /// What was given up so far.
@@ -123,25 +132,34 @@ impl Decoder {
 
     /// A connection is over, though its close was not told; `lost` says that this may be because its last records were lost.
     pub fn closed_unseen(&mut self, id: u64, lost: bool, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
-        let tell = &mut |event| tell(Event::Call(event));
-        if let Some(mut connection) = self.connections.remove(&id) {
-            if lost {
-                connection.lose_track();
-            }
-            self.gaps = self.gaps.plus(connection.gaps());
+        if let Some(connection) = self.connections.remove(&id) {
             self.gaps.closes_unseen += 1;
-            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+            self.abandon_one(connection, lost, now_unix_ns, clock, tell);
         }
     }
 
-    /// The programs are detached: every open call ends as abandoned, and the ends of processes will not be told.
+    /// The programs are detached: the ends of open calls and of processes will not be told.
     pub fn abandon(&mut self, now_unix_ns: u64, clock: Clock, tell: &mut dyn FnMut(Event)) {
-        let tell = &mut |event| tell(Event::Call(event));
         self.execs.forget_all();
-        for (_, mut connection) in self.connections.drain() {
-            self.gaps = self.gaps.plus(connection.gaps());
-            connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        for (_, connection) in std::mem::take(&mut self.connections) {
+            self.abandon_one(connection, true, now_unix_ns, clock, tell);
         }
+    }
+
+    fn abandon_one(
+        &mut self,
+        mut connection: Ordered,
+        lost: bool,
+        now_unix_ns: u64,
+        clock: Clock,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        if lost {
+            connection.lose(SERVER, 0); // since when does not matter any more
+        }
+        let tell = &mut |event| tell(Event::Call(event));
+        connection.abandon(now_unix_ns, &mut Sink { clock, tell, container_of: &mut |_| None });
+        self.gaps = self.gaps.plus(connection.gaps());
     }
 
     /// How much is kept now; goes through all open calls.

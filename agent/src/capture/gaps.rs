@@ -9,6 +9,8 @@ pub struct Gaps {
     pub connections_refused: u64,
     /// Calls not followed because too many were open on their connection.
     pub streams_refused: u64,
+    /// Calls whose end was not seen: how and when they ended is not known.
+    pub ends_unseen: u64,
     /// Directions whose frames or header tables are no longer known.
     pub tracks_lost: u64,
     /// Points of calls that waited for a read for too long.
@@ -25,6 +27,7 @@ impl Gaps {
             strays: self.strays + other.strays,
             connections_refused: self.connections_refused + other.connections_refused,
             streams_refused: self.streams_refused + other.streams_refused,
+            ends_unseen: self.ends_unseen + other.ends_unseen,
             tracks_lost: self.tracks_lost + other.tracks_lost,
             points_given_up: self.points_given_up + other.points_given_up,
             closes_unseen: self.closes_unseen + other.closes_unseen,
@@ -33,11 +36,12 @@ impl Gaps {
     }
 
     /// Each cause's label in metrics, and its count.
-    pub fn by_cause(self) -> [(&'static str, u64); 7] {
+    pub fn by_cause(self) -> [(&'static str, u64); 8] {
         [
             ("stray_record", self.strays),
             ("connection_refused", self.connections_refused),
             ("stream_refused", self.streams_refused),
+            ("call_end_unseen", self.ends_unseen),
             ("track_lost", self.tracks_lost),
             ("point_given_up", self.points_given_up),
             ("close_unseen", self.closes_unseen),

@@ -5,7 +5,8 @@ use spanlet_abi::limits::{HEADER_BLOCK_BYTES, NESTED_BYTES};
 /// Connections followed at once; the kernel side knows as many.
 pub const MAX_CONNECTIONS: usize = 4096;
 
-/// Open calls of one connection. gRPC servers of the node allow any number; a node under churn has a few dozen.
+/// Open calls of one connection. gRPC servers of the node allow any number; a node under churn has a few dozen. Beyond it the
+/// oldest call whose end may have been lost makes room; only if there is none, the newest is not followed.
 pub const MAX_STREAMS: usize = 4096;
 
 /// Fields of one request kept: a CSI request has at most a handful of paths, a DRA request three a claim.
@@ -28,6 +29,14 @@ pub const MAX_UNNAMED: usize = 1024;
 
 /// How long a finished call may wait for its response to be read.
 pub const RESPONSE_READ_WITHIN_NS: u64 = 10_000_000_000;
+
+/// How long after its deadline a call in doubt may still end by itself. Client and server both cancel at the deadline, within
+/// milliseconds; a process that is stopped or starved on a node under pressure takes seconds.
+pub const DEADLINE_MARGIN_NS: u64 = 30_000_000_000;
+
+/// How long a call that has no known deadline may be in doubt: no pull of an image takes a day. A stream that has sent one message
+/// and is silent since is given up, too, though it may live: the only ones of a node are a handful, and say so a day after a loss.
+pub const DOUBTED_FOR_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
 /// How long what a server wrote may be told of after its client has closed: writes are told of when they return.
 pub const CLOSED_FOR_NS: u64 = 1_000_000_000;

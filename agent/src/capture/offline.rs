@@ -3,6 +3,7 @@
 //!
 //! The clock stands at a distance that is given and no process is looked up, so that the same records always tell the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Event;
@@ -42,8 +43,7 @@ impl Offline {
 
     /// What the worker does every second, at a monotonic time in nanoseconds.
     pub fn tick(&mut self, monotonic_ns: u64, tell: &mut dyn FnMut(Event)) {
-        let now_unix_ns = self.clock.unix_ns(monotonic_ns);
-        self.decoder.tick(now_unix_ns, self.clock, tell);
+        self.decoder.tick(monotonic_ns, self.clock, tell);
     }
 
     /// A connection's client is nowhere any more, and no close was told; `lost` if records of it may have been lost.
@@ -61,6 +61,16 @@ impl Offline {
     /// A joined span told the method of a call.
     pub fn learn(&mut self, connection: u64, stream: u32, method: &Arc<str>) {
         self.decoder.learn(connection, stream, method);
+    }
+
+    /// Records were lost, nobody knows of which connection.
+    pub fn doubt(&mut self, monotonic_ns: u64) {
+        self.decoder.doubt(monotonic_ns);
+    }
+
+    /// What was given up so far, by cause.
+    pub fn gaps(&self) -> BTreeMap<&'static str, u64> {
+        self.decoder.gaps().by_cause().into_iter().collect()
     }
 
     /// How much is kept now.
@@ -109,9 +119,10 @@ mod tests {
             self.capture.record(&record, &mut |event| finished.extend(over(event))).expect("is a record");
         }
 
+        /// The connection is found to be over, and nothing is known to be lost.
         fn abandon(mut self) -> Vec<Call> {
             let finished = &mut self.finished;
-            self.capture.abandon(1_000, &mut |event| finished.extend(over(event)));
+            self.capture.closed_unseen(0, false, 1_000, &mut |event| finished.extend(over(event)));
             self.finished
         }
     }

@@ -62,8 +62,16 @@ impl Ordered {
         self.connection.learn(stream, method);
     }
 
-    pub fn lose_track(&mut self) {
-        self.connection.lose_track();
+    pub fn is_before(&self, opened: &Head) -> bool {
+        self.connection.is_before(opened)
+    }
+
+    pub fn lose(&mut self, end: u8, monotonic_ns: u64) {
+        self.connection.lose(end, monotonic_ns);
+    }
+
+    pub fn doubt(&mut self, monotonic_ns: u64) {
+        self.connection.doubt(monotonic_ns);
     }
 
     /// Takes in one record. Says whether the connection is over.
@@ -130,10 +138,10 @@ impl Ordered {
     }
 
     /// Called every second or so. Says whether the connection is over.
-    pub fn tick(&mut self, now_unix_ns: u64, sink: &mut Sink<'_>) -> bool {
-        let waited = |first: &Early| sink.clock.unix_ns(first.head.time_ns).saturating_add(EARLY_FOR_NS) < now_unix_ns;
+    pub fn tick(&mut self, now_monotonic_ns: u64, sink: &mut Sink<'_>) -> bool {
+        let waited = |first: &Early| first.head.time_ns.saturating_add(EARLY_FOR_NS) < now_monotonic_ns;
         let is_over = self.early.front().is_some_and(waited) && self.release_all(sink);
-        is_over || self.connection.tick(now_unix_ns, sink)
+        is_over || self.connection.tick(now_monotonic_ns, sink)
     }
 
     /// Ends every open call.

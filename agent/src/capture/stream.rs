@@ -5,13 +5,17 @@
 //!   └──── Started as soon as the subject is known ────┘                              └─ Finished
 //!                         RST_STREAM, a closed connection: Finished at once
 //! ```
+//!
+//! Where records were lost the call may be over without its end having been seen; see `ends`. What a gap makes ambiguous is
+//! left out: the rest of a field, and the points of a response that may have been a stream.
 
 use std::sync::Arc;
 
-use spanlet_abi::event::Head;
+use spanlet_abi::event::{CLIENT, Head, field, headers};
 use spanlet_http2::{HeaderList, grpc_timeout};
 
 use super::clock::Clock;
+use super::guess;
 use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS};
 use super::reads::Point;
 use super::subject::{self, Field};
@@ -38,16 +42,29 @@ pub struct Stream {
     pub clock: Clock,
     fields: Vec<Field>,
     response_id: Option<String>,
+    /// The response's field 1 is an id, though it may not be kept.
+    has_response_id: bool,
     /// [`crate::call::CallEvent::Started`] was told.
     pub told: bool,
     /// The last byte of the request was told of.
     pub request_ended: bool,
-    /// The response's headers came.
-    response_headers: bool,
     /// When the last byte of the response was written; the call only waits for it to be read.
     pub over_ns: Option<u64>,
     pub response_read: ResponseRead,
+    /// Since when it may be over, monotonic nanoseconds: records that may have been of this call went by unseen.
+    pub doubted_since_ns: Option<u64>,
+    /// Records of this end went by unseen, so that its first message may not be its only one.
+    gaps: [bool; 2],
+    /// A part of the last field is to come.
+    field_under_way: bool,
+    /// Bytes of the client up to the end of the request's headers.
+    headers_end: u64,
+    /// Its only message has no bytes.
+    request_is_empty: bool,
 }
+
+/// A DATA frame's header and the prefix of a message without bytes; no other frame fits between headers and its end.
+const EMPTY_REQUEST_BYTES: u64 = 9 + 5;
 
 /// Whether the response, of a streaming call its first message, was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +80,16 @@ fn header<'a>(list: &'a HeaderList, name: &[u8]) -> Option<&'a [u8]> {
     list.value(name).and_then(|value| value.known())
 }
 
+/// The outcome by the shape of the response: a message and trailers, or trailers only. Headers and trailers without a message
+/// may be an error or a stream of nothing.
+fn shape(after_data: bool, begins: bool) -> Option<u8> {
+    match (after_data, begins) {
+        (true, _) => Some(code::OK),
+        (false, true) => Some(code::UNKNOWN),
+        (false, false) => None,
+    }
+}
+
 // === impl Stream ===
 
 impl Stream {
@@ -76,6 +103,7 @@ impl Stream {
             stream: head.stream,
             socket: Arc::clone(socket),
             naming: if method.is_some() { Naming::Wire } else { Naming::Unknown },
+            guess: None,
             method,
             traceparent: traceparent(headers),
             status: None,
@@ -96,21 +124,72 @@ impl Stream {
             clock,
             fields: Vec::new(),
             response_id: None,
+            has_response_id: false,
             told: false,
             request_ended: false,
-            response_headers: false,
             over_ns: None,
             response_read: ResponseRead::NotAwaited,
+            doubted_since_ns: None,
+            gaps: [false; 2],
+            field_under_way: false,
+            headers_end: headers_end(head),
+            request_is_empty: false,
         }
     }
 
-    /// A part of a field of the request.
-    pub fn request_field(&mut self, number: u32, part: &[u8], begins: bool, nested: bool, cut: bool) {
-        if begins && self.fields.len() < MAX_FIELDS {
-            self.fields.push(Field { number, nested, cut, bytes: Vec::new() });
-        } else if begins {
-            return;
+    /// The request's last byte was written; `offset` counts as [`Head::offset`].
+    pub fn request_written(&mut self, time_ns: u64, offset: u64) {
+        self.call.points.request_written_ns = Some(time_ns);
+        self.request_is_empty = offset.checked_sub(self.headers_end) == Some(EMPTY_REQUEST_BYTES);
+    }
+
+    /// Records that may have been of this call went by unseen.
+    pub fn doubt(&mut self, monotonic_ns: u64) {
+        self.doubted_since_ns.get_or_insert(monotonic_ns);
+    }
+
+    /// Records of this end went by unseen.
+    pub fn lose(&mut self, end: u8, monotonic_ns: u64) {
+        self.call.lost_track = true;
+        self.doubt(monotonic_ns);
+        self.gaps[usize::from(end != CLIENT)] = true;
+        if end == CLIENT {
+            self.break_fields();
         }
+    }
+
+    /// Whether the end of this end's message may be that of a later one: the record that tells them apart may be lost.
+    pub fn is_ambiguous(&self, end: u8) -> bool {
+        self.gaps[usize::from(end != CLIENT)]
+    }
+
+    /// What follows does not go on where the fields ended.
+    fn break_fields(&mut self) {
+        if let Some(last) = self.fields.last_mut().filter(|_| self.field_under_way) {
+            last.cut = true;
+        }
+        self.field_under_way = false;
+        // A field that is cut parts what stood before the gap from what comes behind it.
+        if self.fields.len() < MAX_FIELDS && self.fields.last().is_some_and(|last| !last.cut) {
+            self.fields.push(Field { cut: true, ..Field::default() });
+        }
+        self.settle_subject();
+    }
+
+    /// A part of a field of the request.
+    pub fn request_field(&mut self, number: u32, part: &[u8], note: u32) {
+        let has = |bit| note & bit != 0;
+        let cut = has(field::CUT);
+        if has(field::BEGINS) {
+            self.field_under_way = self.fields.len() < MAX_FIELDS;
+            if self.field_under_way {
+                self.fields.push(Field { number, nested: has(field::NESTED), cut, bytes: Vec::new() });
+            }
+        }
+        if !self.field_under_way {
+            return; // one too many, or the rest of one whose beginning is lost
+        }
+        self.field_under_way = !has(field::COMPLETE);
         if let Some(last) = self.fields.last_mut().filter(|last| last.number == number) {
             let kept = &part[..part.len().min(MAX_FIELD_BYTES - last.bytes.len())];
             last.bytes.extend_from_slice(kept);
@@ -134,12 +213,28 @@ impl Stream {
         }
     }
 
+    /// Offers what the shape tells of a method that is not known.
+    pub fn guess(&mut self) {
+        let is_open = self.call.method.is_none() && !self.field_under_way;
+        let shape = guess::Shape {
+            fields: &self.fields,
+            is_empty: self.request_is_empty,
+            answers_id: self.has_response_id,
+            timeout_ns: self.call.timeout_ns,
+            streaming: self.call.streaming,
+        };
+        self.call.guess = if is_open { guess::of(self.call.socket.kind, shape) } else { None };
+    }
+
+    /// A part of a field names nobody: the rest may change what it says.
     fn settle_subject(&mut self) {
-        self.call.subject = subject::of(self.call.socket.kind, self.call.method.as_deref(), &self.fields);
+        let whole = self.fields.len() - usize::from(self.field_under_way);
+        self.call.subject = subject::of(self.call.socket.kind, self.call.method.as_deref(), &self.fields[..whole]);
     }
 
     /// An id that the server answered with. It is kept only where the method says that it is one.
     pub fn response_field(&mut self, bytes: &[u8]) {
+        self.has_response_id = true;
         self.response_id = String::from_utf8(bytes.to_vec()).ok();
         self.settle_response_id();
     }
@@ -152,28 +247,20 @@ impl Stream {
         }
     }
 
-    /// A header block of the server: the first of several, the trailers, or the only one.
+    /// A header block of the server: the first of several, the trailers, or the only one. Only the first has `:status`, a name of
+    /// the static table, which every decoder knows: trailers never pass for the beginning of a response that was lost.
     pub fn response_headers(&mut self, headers: &HeaderList, begun_ns: u64, ends: bool, after_data: bool) {
-        if self.call.points.response_started_ns.is_none() {
+        let begins = headers.value(b":status").is_some();
+        if begins && self.call.points.response_started_ns.is_none() {
             self.call.points.response_started_ns = Some(begun_ns);
+            self.gaps[1] = false; // all of the response comes behind the gap
         }
         if ends {
             let told = header(headers, b"grpc-status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
             self.call.status = match told {
                 Some(code) => Some(Status { code, source: StatusSource::Wire }),
-                None => self.shape(after_data).map(|code| Status { code, source: StatusSource::Shape }),
+                None => shape(after_data, begins).map(|code| Status { code, source: StatusSource::Shape }),
             };
-        }
-        self.response_headers = true;
-    }
-
-    /// The outcome by the shape of the response: a message and trailers, or trailers only. Headers and trailers without a message
-    /// may be an error or a stream of nothing.
-    fn shape(&self, after_data: bool) -> Option<u8> {
-        match (after_data, self.response_headers) {
-            (true, _) => Some(code::OK),
-            (false, false) => Some(code::UNKNOWN),
-            (false, true) => None,
         }
     }
 
@@ -226,10 +313,21 @@ impl Stream {
         self.end(code, time_ns);
     }
 
-    /// The connection was closed under the call. If track was lost, the call may have ended before.
+    /// The call is over without having ended: its connection was closed, or its server does not take it. If it may have ended
+    /// before, that is what is not known.
     pub fn abandoned(&mut self, time_ns: u64) {
-        if !self.call.lost_track {
+        if self.call.lost_track {
+            self.end_is_lost();
+        } else {
             self.end(code::UNAVAILABLE, time_ns);
+        }
+    }
+
+    /// How and when the call ended will not be known.
+    pub fn end_is_lost(&mut self) {
+        self.call.lost_track = true;
+        if self.over_ns.is_none() {
+            self.set_ended(self.call.points.last_ns().unwrap_or(self.call.started_ns));
         }
     }
 
@@ -248,6 +346,12 @@ impl Stream {
             self.set_ended(time_ns);
         }
     }
+}
+
+/// Where the request's headers ended.
+fn headers_end(head: &Head) -> u64 {
+    let behind = if head.note & headers::ENDS != 0 { head.field } else { 0 };
+    head.offset.saturating_sub(u64::from(behind))
 }
 
 /// The `traceparent` header; a late joiner never sees its name again, but no other header has its shape.

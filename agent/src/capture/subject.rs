@@ -97,10 +97,15 @@ fn sandbox(field: &Field) -> Option<Subject> {
 }
 
 fn id(field: &Field) -> Option<String> {
-    if field.nested || field.bytes.len() != ID_BYTES || !field.bytes.iter().all(u8::is_ascii_hexdigit) {
+    if field.nested || !is_digits(field) {
         return None;
     }
     text(&field.bytes)
+}
+
+/// Whether all of the field is as an id is written.
+pub fn is_digits(field: &Field) -> bool {
+    !field.cut && field.bytes.len() == ID_BYTES && field.bytes.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The first device: `AllocateRequest.container_requests[0].devices_ids[0]` or `PreStartContainerRequest.devices_ids[0]`. A
@@ -132,7 +137,11 @@ fn of_plugin(method: Option<&str>, fields: &[Field]) -> Option<Subject> {
 fn claims(fields: &[Field]) -> Vec<Claim> {
     let mut claims: Vec<Claim> = Vec::new();
     let mut last = u32::MAX;
-    for field in fields.iter().filter(|field| !field.cut) {
+    for field in fields {
+        if field.cut {
+            last = u32::MAX; // what comes behind a part that is missing may be of another claim
+            continue;
+        }
         let Some(value) = text(&field.bytes) else { continue };
         if field.number <= last {
             claims.push(Claim::default());

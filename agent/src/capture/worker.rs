@@ -144,17 +144,20 @@ impl Worker {
             // Not before the ring was emptied: a wake-up for what is in it then would be the last one.
             attached.counters.waits();
             wait(&[self.wake.as_raw_fd(), attached.ring.as_raw_fd()], LOOK_EVERY)?;
-            if sampled.elapsed() >= SAMPLE_EVERY {
+            let is_due = sampled.elapsed() >= SAMPLE_EVERY;
+            if is_due {
                 clock = Clock::sample();
                 sampled = Instant::now();
+            }
+            if self.drain(&mut attached, decoder, &mut dump, clock, totals).is_err() || self.events.is_closed() {
+                return Ok(End::Stopped);
+            }
+            if is_due {
                 let cost_ns = self.tick(&mut attached, decoder, &mut gone, clock, totals);
                 if let Some(ratio) = governor.exceeded(Clock::monotonic_ns(), cost_ns) {
                     self.abandon(&attached, decoder, clock, totals);
                     return Ok(End::TooExpensive(ratio));
                 }
-            }
-            if self.drain(&mut attached, decoder, &mut dump, clock, totals).is_err() || self.events.is_closed() {
-                return Ok(End::Stopped);
             }
             while let Ok(command) = self.commands.try_recv() {
                 match command {
@@ -180,14 +183,15 @@ impl Worker {
         totals: &Totals,
     ) -> u64 {
         let now_ns = Clock::monotonic_ns();
-        let now = clock.unix_ns(now_ns);
         let mut tell = |event| drop(self.events.blocking_send(event));
-        decoder.tick(now, clock, &mut tell);
+        if attached.has_lost_more() {
+            decoder.doubt(now_ns);
+        }
+        decoder.tick(now_ns, clock, &mut tell);
         let lost = attached.counters.lost().iter().any(|lost| lost.kind == Kind::Closed);
         for connection in gone.look(now_ns, decoder.connections()) {
-            decoder.closed_unseen(connection, lost, now, clock, &mut tell);
+            decoder.closed_unseen(connection, lost, clock.unix_ns(now_ns), clock, &mut tell);
         }
-        attached.look_for_skipped();
         for (cause, count) in decoder.gaps().by_cause() {
             self.metrics.programs().gaps(cause, count);
         }

@@ -77,7 +77,7 @@ async fn follow(
         let mut seen = HashSet::new();
         calls.retain(|call| {
             let key = (call.connection, call.stream);
-            call.status.is_some() && seen.insert(key) && !printed.contains(&key)
+            call.is_over() && seen.insert(key) && !printed.contains(&key)
         });
         printed = if printed.len() > MAX_REMEMBERED { seen } else { &printed | &seen };
         match args.target.output {
@@ -113,9 +113,9 @@ fn table(calls: &[CallEntry]) -> Table {
     let phase = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), nanoseconds);
     for call in calls {
         table.push([
-            call.method.as_deref().map_or_else(|| "(unnamed)".to_owned(), |method| short_name(method).to_owned()),
+            call.method.as_deref().map_or_else(|| unnamed(call), |method| short_name(method).to_owned()),
             call.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| format!("{}/{}", pod.namespace, pod.name)),
-            call.status.map_or_else(|| "-".to_owned(), status),
+            call.status.map_or_else(|| if call.is_over() { "?" } else { "-" }.to_owned(), status),
             phase(call.request_wait_ns),
             phase(call.handling_ns),
             phase(call.response_send_ns),
@@ -123,6 +123,15 @@ fn table(calls: &[CallEntry]) -> Table {
         ]);
     }
     table
+}
+
+/// In place of the method; what it may be is marked as a guess.
+fn unnamed(call: &CallEntry) -> String {
+    match call.guess.as_ref().map_or(&[][..], |guess| &guess.methods) {
+        [] => "(unnamed)".to_owned(),
+        [one] => format!("({}?)", short_name(one)),
+        [one, ..] => format!("({} …?)", short_name(one)),
+    }
 }
 
 fn status(code: u8) -> String {
@@ -147,6 +156,24 @@ fn parse_age(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guess_is_marked_and_no_name() {
+        for (methods, shown) in [
+            (None, "(unnamed)"),
+            (Some(vec![]), "(unnamed)"),
+            (Some(vec!["runtime.v1.RuntimeService/RunPodSandbox"]), "(RunPodSandbox?)"),
+            (
+                Some(vec!["runtime.v1.ImageService/ImageStatus", "runtime.v1.ImageService/RemoveImage"]),
+                "(ImageStatus …?)",
+            ),
+        ] {
+            let guess = methods.map(|methods| serde_json::json!({"methods": methods, "evidence": []}));
+            let call = serde_json::json!({"connection": 1, "stream": 1, "naming": "unknown", "guess": guess});
+            let call: CallEntry = serde_json::from_value(call).unwrap();
+            assert_eq!(unnamed(&call), shown);
+        }
+    }
 
     #[test]
     fn ages_are_read_with_their_unit() {

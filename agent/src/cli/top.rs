@@ -74,7 +74,7 @@ fn slowest(calls: &[CallEntry]) -> Vec<Method> {
         let name = call.method.as_deref().unwrap_or("(unnamed)");
         let method = by_name.entry(name).or_insert_with(|| Method { method: name.to_owned(), ..Method::default() });
         method.calls += 1;
-        method.running += u64::from(call.status.is_none());
+        method.running += u64::from(!call.is_over());
         method.failed += u64::from(call.status.is_some_and(|status| status != 0));
         let phases = [call.request_wait_ns, call.handling_ns, call.response_send_ns, call.response_wait_ns];
         let [request_wait, handling, response_send, response_wait] = phases.map(Option::unwrap_or_default);
@@ -135,6 +135,9 @@ mod tests {
             response_wait_ns: phases_ns[3],
             client_pid: None,
             server_pid: None,
+            guess: None,
+            over: false,
+            lost_track: false,
         }
     }
 

@@ -240,6 +240,7 @@ fn call(span_id: [u8; 8], stream: u32) -> Call {
         socket: Arc::new(Socket { kind: SocketKind::Cri, path: "/run/cri.sock".to_owned() }),
         method: Some(Arc::from(METHOD)),
         naming: Naming::Wire,
+        guess: None,
         traceparent: Some(Traceparent { trace_id: TRACE, span_id, flags: 1 }),
         status: None,
         lost_track: false,

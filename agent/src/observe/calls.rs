@@ -30,7 +30,8 @@ pub struct CallSample<'a> {
     pub method: Option<&'a str>,
     /// gRPC status code; `None` if not seen.
     pub status_code: Option<u8>,
-    pub duration_ns: u64,
+    /// `None` if its end was not seen.
+    pub duration_ns: Option<u64>,
     /// In the order of [`Phase::ALL`]; `None` where not measured.
     pub phases_ns: [Option<u64>; 4],
     pub trace_id: Option<[u8; 16]>,
@@ -77,12 +78,14 @@ impl CallMetrics {
         let method = self.bounded(sample.method);
         let status = sample.status_code.map_or("unknown", status_name);
         let exemplar = || sample.trace_id.map(|id| [("trace_id", hex(&id))]);
-        let labels = [
-            ("socket_kind", sample.socket_kind.to_owned()),
-            ("rpc_method", method.clone()),
-            ("rpc_status_code", status.to_owned()),
-        ];
-        self.duration.get_or_create(&labels).observe(seconds(sample.duration_ns), exemplar(), None);
+        if let Some(nanoseconds) = sample.duration_ns {
+            let labels = [
+                ("socket_kind", sample.socket_kind.to_owned()),
+                ("rpc_method", method.clone()),
+                ("rpc_status_code", status.to_owned()),
+            ];
+            self.duration.get_or_create(&labels).observe(seconds(nanoseconds), exemplar(), None);
+        }
         for (phase, nanoseconds) in Phase::ALL.iter().zip(sample.phases_ns) {
             if let Some(nanoseconds) = nanoseconds {
                 let labels = [(Phase::NAME, phase.label().to_owned()), ("rpc_method", method.clone())];
@@ -148,7 +151,7 @@ mod tests {
             naming: "wire",
             method,
             status_code: Some(0),
-            duration_ns: 3_000_000,
+            duration_ns: Some(3_000_000),
             phases_ns: [Some(1_000_000), Some(2_000_000), None, None],
             trace_id: Some([0xab; 16]),
         }
@@ -176,6 +179,16 @@ mod tests {
         }
         assert!(text.contains(&format!("# {{trace_id=\"{trace}\"}} 0.003")), "{text}");
         assert!(!text.contains("response_wait"), "a phase that was not measured must not appear");
+    }
+
+    #[test]
+    fn a_call_whose_end_was_lost_is_counted_and_has_no_duration() {
+        let mut registry = Registry::default();
+        let metrics = CallMetrics::register(&mut registry);
+        metrics.observe(&CallSample { duration_ns: None, status_code: None, ..sample(Some("s/m")) });
+        let text = exposition(&registry);
+        assert!(text.contains(r#"calls_total{socket_kind="cri",naming="wire"} 1"#), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("call_duration_seconds_count")), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Naming, Points, SocketKind, Subject, Traceparent};
+use crate::call::{Call, Guess, Naming, Points, SocketKind, Subject, Traceparent};
 use crate::exec::Exec;
 use crate::pod::Owner;
 
@@ -27,10 +27,15 @@ pub(super) struct CallSeen {
     pub(super) socket_path: Arc<str>,
     pub(super) method: Option<Arc<str>>,
     pub(super) naming: Naming,
+    pub(super) guess: Option<Guess>,
+    /// `grpc-timeout`.
+    pub(super) timeout_ns: Option<u64>,
     pub(super) traceparent: Option<Traceparent>,
     /// gRPC status code.
     pub(super) status: Option<u8>,
     pub(super) finished: bool,
+    /// If finished: when. Else `ended_ns` is the last that is known of it.
+    pub(super) end_known: bool,
     pub(super) lost_track: bool,
     pub(super) streaming: bool,
     pub(super) started_ns: u64,
@@ -141,9 +146,12 @@ impl CallSeen {
             socket_path: names.intern(&call.socket.path),
             method: call.method.as_deref().map(|method| names.intern(method)),
             naming: call.naming,
+            guess: call.guess,
+            timeout_ns: call.timeout_ns,
             traceparent: call.traceparent,
             status: call.status.map(|status| status.code),
             finished,
+            end_known: call.is_end_known(),
             lost_track: call.lost_track,
             streaming: call.streaming,
             started_ns: call.started_ns,

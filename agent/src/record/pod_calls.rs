@@ -117,9 +117,11 @@ impl<'a> PodCall<'a> {
     /// `None` while it runs.
     pub(super) fn ended_ns(&self) -> Option<u64> {
         match self.wire {
-            Some(wire) if wire.finished => Some(wire.ended_ns),
-            // The end was missed on the wire; the spans know it.
-            Some(wire) => self.span_value(|span| span.ended_ns.max(wire.started_ns)),
+            Some(wire) if wire.finished && wire.end_known => Some(wire.ended_ns),
+            // The end was missed on the wire; the spans know it. Without them a call that is over has its last known point.
+            Some(wire) => self
+                .span_value(|span| span.ended_ns.max(wire.started_ns))
+                .or_else(|| wire.finished.then_some(wire.ended_ns)),
             None => self.span_value(|span| span.ended_ns.max(span.started_ns)),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::api::{CallEntry, PodName};
+use crate::api::{CallEntry, MethodGuess, PodName};
 use crate::pod::Pod;
 
 use super::evidence::CallSeen;
@@ -148,6 +149,17 @@ impl RecentCall {
             response_wait_ns: seen.points.response_wait_ns(),
             client_pid: seen.client_pid,
             server_pid: seen.server_pid,
+            guess: guess(seen),
+            over: seen.finished,
+            lost_track: seen.lost_track,
         }
     }
+}
+
+fn guess(seen: &CallSeen) -> Option<MethodGuess> {
+    let guess = seen.guess.filter(|_| seen.method.is_none())?;
+    let mut evidence = vec![guess.body.label().to_owned()];
+    evidence.extend(seen.timeout_ns.map(|ns| format!("a deadline of {:?}", Duration::from_nanos(ns))));
+    evidence.extend(seen.streaming.then(|| "more than one message".to_owned()));
+    Some(MethodGuess { methods: guess.methods.iter().map(|&method| method.to_owned()).collect(), evidence })
 }

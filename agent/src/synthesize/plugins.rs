@@ -18,8 +18,11 @@ pub(super) struct Parent {
 /// kubelet asks for each volume's statistics once a minute: that is no part of a pod's start or end.
 const POLL: &str = "csi.v1.Node/NodeGetVolumeStats";
 
-/// Whether the call is made for a pod, be it known yet or not.
+/// Whether the call is made for a pod, be it known yet or not. Of one whose end was lost no span can tell how long it took.
 pub(super) fn is_of_a_pod(call: &Call) -> bool {
+    if !call.is_end_known() {
+        return false;
+    }
     let named = call.method.as_deref().is_some_and(|method| method != POLL);
     named && (call.owner.is_some() || call.subject != Subject::Unknown)
 }

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use spanlet::api::{CallEntry, PodTimeline};
 use spanlet::call::{
-    Call, CallEvent, Naming, Peer, Points, Socket, SocketKind, Status, StatusSource, Subject, Traceparent,
+    Body, Call, CallEvent, Guess, Naming, Peer, Points, Socket, SocketKind, Status, StatusSource, Subject, Traceparent,
 };
 use spanlet::capture::Event;
 
@@ -25,6 +25,7 @@ pub(crate) fn run_pod_sandbox(span: u64) -> Call {
         socket: Arc::new(Socket { kind: SocketKind::Cri, path: "/run/containerd/containerd.sock".to_owned() }),
         method: Some(RUN_POD_SANDBOX.into()),
         naming: Naming::Wire,
+        guess: None,
         traceparent: Some(Traceparent {
             trace_id: u128::from(span).to_be_bytes(),
             span_id: span.to_be_bytes(),
@@ -100,6 +101,35 @@ async fn a_call_and_its_span_become_one() {
     assert_eq!(calls[0].pod.as_ref().map(|pod| pod.name.as_str()), Some("web"));
     let pod: PodTimeline = serde_json::from_slice(&get(admin, "/api/v1/pods/default/web").await.body).unwrap();
     assert!(pod.entries.iter().any(|entry| entry.name == RUN_POD_SANDBOX), "{pod:?}");
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unnamed_call_whose_end_was_lost_is_counted_as_that_and_takes_no_time() {
+    let upstream = Upstream::start().await;
+    let agent = agent(&upstream.export("")).await;
+    let guess = Some(Guess { methods: &[RUN_POD_SANDBOX], body: Body::Metadata });
+    let unnamed = Call { method: None, naming: Naming::Unknown, guess, ..run_pod_sandbox(5) };
+    let lost = Call { status: None, lost_track: true, points: Points::default(), ..unnamed.clone() };
+    for call in [Call { stream: 7, ..unnamed }, lost] {
+        agent.observed().try_send(Event::Call(CallEvent::Finished(Box::new(call)))).unwrap();
+    }
+    let admin = agent.addresses().admin.unwrap();
+    let calls: Vec<CallEntry> = serde_json::from_slice(&get(admin, "/api/v1/calls").await.body).unwrap();
+    let told: Vec<_> =
+        calls.iter().map(|call| (call.method.as_deref(), call.status, call.over, call.lost_track)).collect();
+    assert_eq!(told, [(None, Some(0), true, false), (None, None, true, true)]);
+    for call in &calls {
+        assert_eq!(call.guess.as_ref().unwrap().methods, [RUN_POD_SANDBOX]);
+    }
+    let metrics = agent.metrics().render();
+    for line in [
+        "spanlet_calls_total{socket_kind=\"cri\",naming=\"unknown\"} 2",
+        "spanlet_call_duration_seconds_count{socket_kind=\"cri\",rpc_method=\"\",rpc_status_code=\"OK\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("rpc_status_code=\"unknown\""), "{metrics}");
     agent.stop().await;
 }
 

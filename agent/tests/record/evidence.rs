@@ -6,7 +6,7 @@ use std::sync::Arc;
 use spanlet::api::PodTimeline;
 use spanlet::batch::{Batch, Source};
 use spanlet::call::{
-    Call, CallEvent, Naming, Peer, Points, Socket, SocketKind, Status, StatusSource, Subject, Traceparent,
+    Body, Call, CallEvent, Guess, Naming, Peer, Points, Socket, SocketKind, Status, StatusSource, Subject, Traceparent,
 };
 use spanlet::config;
 use spanlet::exec::Exec;
@@ -63,6 +63,7 @@ pub(crate) fn call(pod: &Arc<Pod>, verb: &str, from_ms: u64, to_ms: u64) -> NewC
         socket: Arc::new(Socket { kind: SocketKind::Cri, path: "/run/containerd/containerd.sock".into() }),
         method: Some(format!("{service}/{verb}").into()),
         naming: Naming::Wire,
+        guess: None,
         traceparent: None,
         status: Some(Status { code: 0, source: StatusSource::Wire }),
         lost_track: false,
@@ -136,6 +137,24 @@ impl NewCall {
 
     pub(crate) fn finished(self) -> Evidence {
         Evidence::Call(CallEvent::Finished(self.0))
+    }
+
+    /// Its end was lost: what is known ends with the request.
+    pub(crate) fn lost(mut self) -> Evidence {
+        self.0.status = None;
+        self.0.lost_track = true;
+        self.0.ended_ns = self.0.started_ns;
+        self.0.points = Points { request_written_ns: self.0.points.request_written_ns, ..Points::default() };
+        Evidence::Call(CallEvent::Finished(self.0))
+    }
+
+    /// Without a name, but with what its shape tells.
+    pub(crate) fn guessed(mut self, methods: &'static [&'static str]) -> Self {
+        self.0.method = None;
+        self.0.naming = Naming::Unknown;
+        self.0.guess = Some(Guess { methods, body: Body::Empty });
+        self.0.timeout_ns = Some(120_000_000_000);
+        self
     }
 
     pub(crate) fn started(mut self) -> Evidence {

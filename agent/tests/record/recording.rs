@@ -165,6 +165,7 @@ fn connection_calls(run: &str, connection: u64) -> Vec<Call> {
                 socket: Arc::clone(&socket),
                 method: stream.header(":path").map(|path| path.trim_start_matches('/').into()),
                 naming: Naming::Wire,
+                guess: None,
                 traceparent: stream.header("traceparent").and_then(|value| Traceparent::parse(value.as_bytes())),
                 status: stream.status(),
                 lost_track: false,

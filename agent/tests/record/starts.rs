@@ -306,3 +306,36 @@ fn a_call_whose_pod_is_told_late_is_one_of_its_calls() {
     let calls = recorder.calls(Some("NodePublishVolume"), None);
     assert_eq!(calls[0].pod.as_ref().map(|pod| pod.name.as_str()), Some("web"));
 }
+
+#[test]
+fn a_call_whose_end_was_lost_ends_where_its_span_says_or_with_what_is_known() {
+    let web = &pod("web");
+    let pull = call(web, "PullImage", 150, 0).span(1, 2).lost();
+    let mut evidence = vec![sandbox(), pull];
+    let drawn_now = |evidence: &[Evidence]| drawn(&timeline(evidence, web, 9_500).unwrap());
+    assert!(drawn_now(&evidence).contains(&"PullImage cri 150-150".to_owned()), "{:?}", drawn_now(&evidence));
+    let entry = timeline(&evidence, web, 9_500)
+        .unwrap()
+        .entries
+        .into_iter()
+        .find(|entry| entry.name.ends_with("/PullImage"))
+        .unwrap();
+    assert_eq!((entry.attributes.get("running"), entry.attributes.get("lost_track")), (None, Some(&json!(true))));
+    evidence.push(span(web, ("runtime.v1.ImageService/PullImage", SpanKind::Client), 1, (2, 9), (149, 9_000)));
+    assert!(drawn_now(&evidence).contains(&"PullImage cri 150-9000".to_owned()), "{:?}", drawn_now(&evidence));
+}
+
+#[test]
+fn an_unnamed_call_offers_what_its_shape_tells_and_no_name() {
+    const STATUS: &str = "runtime.v1.RuntimeService/Status";
+    let web = &pod("web");
+    let recorder = crate::evidence::recorder(&[call(web, "Status", 0, 10).guessed(&[STATUS]).finished()]);
+    let calls = recorder.calls(None, None);
+    assert_eq!((calls[0].method.as_deref(), calls[0].naming.as_str(), calls[0].over), (None, "unknown", true));
+    let guess = calls[0].guess.as_ref().unwrap();
+    assert_eq!(guess.methods, [STATUS]);
+    assert_eq!(guess.evidence, ["an empty request", "a deadline of 120s"]);
+    assert_eq!(recorder.calls(Some("Status"), None), [], "a guess is no method to ask for");
+    let known = crate::evidence::recorder(&[call(web, "Status", 0, 10).finished()]).calls(None, None);
+    assert_eq!(known[0].guess, None);
+}

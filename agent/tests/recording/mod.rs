@@ -182,6 +182,7 @@ fn call(
         subject: subject(&method, &request),
         method: Some(Arc::from(method)),
         naming: Naming::Wire,
+        guess: None,
         traceparent: header("traceparent").and_then(|value| Traceparent::parse(value.as_bytes())),
         status: header("grpc-status").map(|code| Status { code: code.parse().unwrap(), source: StatusSource::Wire }),
         lost_track: false,

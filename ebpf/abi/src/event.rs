@@ -80,7 +80,8 @@ pub mod headers {
     pub const AFTER_DATA: u32 = 4;
     /// The frame is a CONTINUATION.
     pub const CONTINUATION: u32 = 8;
-    /// The client's stream ends behind this block and an empty message: `DataEnd` as well, whose `offset` it has.
+    /// The client's stream ends behind this frame and a message of which no field is told: `DataEnd` as well, whose `offset` it
+    /// has; `field` says how many bytes before that the frame ended.
     pub const ENDS: u32 = 16;
 }
 
@@ -148,7 +149,7 @@ pub struct Head {
     pub captured: u32,
     /// By kind; see there.
     pub note: u32,
-    /// `Field`: the protobuf field number. `Opened`: the socket's kind. `Exec`: see there.
+    /// `Field`: the protobuf field number. `Headers` with `ENDS`: see there. `Opened`: the socket's kind. `Exec`: see there.
     pub field: u32,
 }
 

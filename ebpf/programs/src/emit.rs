@@ -71,8 +71,8 @@ pub unsafe fn with_user_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
     }
 }
 
-/// Lets the record that is still there tell the end of a client's message too: that of its last field or, of an empty message,
-/// of the request's headers.
+/// Lets the record that is still there tell the end of a client's message too: that of its last field or, of a message without
+/// one that is told, of the request's headers.
 ///
 /// # Safety
 /// `endpoint` points into the map of endpoints.
@@ -83,7 +83,8 @@ pub unsafe fn ends_with(endpoint: *mut Endpoint) -> bool {
         let head = &raw mut (*endpoint).head;
         let (kind, note) = (load!(head, kind), load!(head, note));
         let complete = kind == Kind::Field as u16 && note & field::COMPLETE != 0
-            || kind == Kind::Headers as u16 && note & headers::FRAME_COMPLETE != 0;
+            || kind == Kind::Headers as u16
+                && note & (headers::FRAME_COMPLETE | headers::CONTINUATION) == headers::FRAME_COMPLETE;
         let fits = load!(endpoint, pending) != 0
             && load!(head, end) == CLIENT
             && load!(head, stream) == load!(endpoint, stream)
@@ -91,7 +92,11 @@ pub unsafe fn ends_with(endpoint: *mut Endpoint) -> bool {
         if fits {
             const { assert!(headers::ENDS == field::ENDS) };
             store!(head, note, note | field::ENDS);
-            store!(head, offset, load!(endpoint, written));
+            let written = load!(endpoint, written);
+            if kind == Kind::Headers as u16 {
+                store!(head, field, written.wrapping_sub(load!(head, offset)) as u32);
+            }
+            store!(head, offset, written);
         }
         fits
     }

@@ -28,6 +28,15 @@ async fn every_call_of_a_storm_is_told_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_calls_at_a_time_on_one_connection_are_told_exactly() {
+    let Some(_turn) = Turn::take().await else { return };
+    let mut storm = Storm::start(&Options { seed: 19, ..Options::default() }).await.unwrap();
+    storm.make(600, 100).await.unwrap();
+    let report = exact(storm.finish().await.unwrap());
+    assert_eq!(report.events.seen["opened"], 1, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocked_threads_hide_no_call() {
     let Some(_turn) = Turn::take().await else { return };
     let options = Options { seed: 12, blocked: 64, connections: 3, ..Options::default() };

@@ -21,12 +21,13 @@ use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, headers};
 use crate::input::Input;
 
 /// Values of the first octet that are not a record's kind: a tick of the clock, a method learnt, a clock set anew, octets as they
-/// stand, a socket that is nowhere any more.
+/// stand, a socket that is nowhere any more, records lost that nobody knows of.
 const TICK: u8 = 16;
 const LEARN: u8 = 17;
 const SET_CLOCK: u8 = 18;
 const RAW: u8 = 19;
 const GONE: u8 = 20;
+const DOUBT: u8 = 21;
 
 /// Connections that an input can name by number; repeated records can open more.
 const NUMBERED_CONNECTIONS: u64 = 8;
@@ -216,6 +217,7 @@ impl Run {
                 let lost = step.flags & 1 != 0;
                 self.capture.closed_unseen(connection, lost, self.now_ns, &mut |event| model.told(&event));
             }
+            DOUBT => self.capture.doubt(self.now_ns),
             RAW => self.take_record(step.data),
             _ => {
                 for turn in 0..step.times().min(self.max_records - self.records) {

@@ -52,6 +52,7 @@ fn records_reach_every_cap() {
     let many = RecordInput::REPEAT + 3; // 8,192 times
     let of_one_stream = many | RecordInput::REPEAT_SAME;
     let whole = (headers::FRAME_BEGINS | headers::FRAME_COMPLETE) as u8;
+    let frame_begins = RecordInput { note: headers::FRAME_BEGINS as u8, ..RecordInput::of(Kind::Headers) };
     let streaming = RecordInput { offset: 9, repeat: of_one_stream, ..RecordInput::of(Kind::Streaming) };
     let steps = [
         RecordInput { field: SocketKind::Cri as u8, repeat: many, ..RecordInput::of(Kind::Opened) },
@@ -72,7 +73,9 @@ fn records_reach_every_cap() {
         RecordInput { connection: 1, repeat: many, data: b"runc\0", ..RecordInput::of(Kind::Exec) },
         RecordInput { end: CLIENT, ..streaming },
         RecordInput { end: SERVER, ..streaming },
+        frame_begins,
         RecordInput { repeat: of_one_stream, data: &[0; 100], ..RecordInput::of(Kind::Headers) },
+        RecordInput { end: SERVER, ..frame_begins },
         RecordInput { end: SERVER, repeat: of_one_stream, data: &[0; 100], ..RecordInput::of(Kind::Headers) },
         // Of a call that never begins: one too many lets all go, and as looks are as far apart as the cap is high, one sees it reached.
         RecordInput { end: SERVER, stream: 60_001, repeat: of_one_stream, ..RecordInput::of(Kind::DataEnd) },

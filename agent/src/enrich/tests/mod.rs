@@ -60,6 +60,7 @@ impl Node {
             socket: Arc::new(Socket { kind, path: String::new() }),
             method: Some(Arc::from(method)),
             naming: Naming::Wire,
+            guess: None,
             traceparent: trace.map(|trace| Traceparent {
                 trace_id: [trace; 16],
                 span_id: u64::from(self.calls).to_be_bytes(),

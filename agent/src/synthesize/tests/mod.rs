@@ -52,6 +52,7 @@ fn call(kind: SocketKind, method: &str, stream: u32, after_ms: u64, took_ms: u64
         socket: Arc::new(Socket { kind, path: "/run/plugin.sock".to_owned() }),
         method: Some(Arc::from(method)),
         naming: Naming::Wire,
+        guess: None,
         traceparent: None,
         status: Some(Status { code: 0, source: StatusSource::Wire }),
         lost_track: false,

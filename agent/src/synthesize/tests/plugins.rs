@@ -48,6 +48,17 @@ fn a_plugin_call_is_part_of_the_pods_start() {
     assert!(!synthesizer.is_waiting());
 }
 
+/// No span can say how long it took.
+#[test]
+fn a_plugin_call_whose_end_was_lost_makes_no_span() {
+    let mut synthesizer = synthesizer("");
+    let points = Points { response_written_ns: None, response_read_ns: None, ..publish().points };
+    finished(&mut synthesizer, &Call { status: None, lost_track: true, points, ..publish() });
+    synthesizer.tick(u64::MAX);
+    assert_eq!(names(&made(&mut synthesizer)), [""; 0]);
+    assert!(!synthesizer.is_waiting());
+}
+
 #[test]
 fn a_pod_known_by_its_uid_is_named_by_its_first_call() {
     let mut synthesizer = synthesizer("");

@@ -153,6 +153,9 @@ mod tests {
             response_wait_ns: Some(4),
             client_pid: None,
             server_pid: None,
+            guess: None,
+            over: true,
+            lost_track: false,
         }
     }
 
