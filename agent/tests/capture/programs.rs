@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use spanlet::capture::record::head_bytes;
-use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, field, headers, opened, read};
+use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, SERVER, field, headers, opened, read};
 use spanlet_abi::limits::{HEADER_BLOCK_BYTES, ID_BYTES, NESTED_BYTES, PROOF_FRAMES, STRING_BYTES, WINDOW_BYTES};
 
 use crate::recorded::{Recorded, Transfer};
@@ -76,6 +76,11 @@ struct End {
     written: u64,
     read: u64,
     aligned: bool,
+    /// `written` behind the last two messages that ended; what of `read` was told last.
+    points: [u64; 2],
+    read_told: u64,
+    /// The record that is still to be written when this write goes on, and its head.
+    pending: Option<(usize, Head)>,
     /// Bytes that went by since the connection's start, seen or not.
     truly_written: usize,
     truly_read: usize,
@@ -150,14 +155,19 @@ impl Programs {
 
     fn reads(&mut self, transfer: &Transfer) {
         let writer = &self.ends[usize::from(1 - transfer.end)];
-        let (written, truly_written) = (writer.written, writer.truly_written);
+        let (written, truly_written, [before, point]) = (writer.written, writer.truly_written, writer.points);
         let end = &mut self.ends[usize::from(transfer.end)];
         end.read += transfer.len as u64;
-        if end.truly_read == truly_written {
-            (end.read, end.aligned) = (written, true);
+        if end.truly_read == truly_written && !(end.aligned && end.read == written) {
+            (end.read, end.aligned, end.read_told) = (written, true, 0);
         }
-        let note = if end.aligned { read::ALIGNED } else { 0 };
-        self.tell_read(Kind::Read, transfer.end, transfer.time_ns, note);
+        let last = if point > end.read { before } else { point };
+        if !end.aligned {
+            end.read_sequence += 1;
+        } else if written < end.read || last > end.read_told {
+            end.read_told = end.read;
+            self.tell_read(Kind::Read, transfer.end, transfer.time_ns, read::ALIGNED);
+        }
     }
 
     fn tell_read(&mut self, kind: Kind, end: u8, time_ns: u64, note: u32) {
@@ -178,6 +188,7 @@ impl Programs {
 
     fn writes(&mut self, end: u8, mut bytes: &[u8], time_ns: u64) {
         let state = &mut self.ends[usize::from(end)];
+        state.pending = None;
         if !state.proven && !is_proven(bytes) {
             state.written += bytes.len() as u64;
             return;
@@ -215,14 +226,39 @@ impl Programs {
             DATA => {
                 self.data(end, part, time_ns);
                 if left == 0 && flags & END_STREAM != 0 {
-                    let head = Head { time_ns, ..self.next(end) };
-                    self.tell(Kind::DataEnd, head, &[], 0);
-                    self.ends[usize::from(end)].messages.remove(&stream);
+                    self.data_ends(end, stream, time_ns);
                 }
             }
             RST_STREAM | GOAWAY => self.code(end, part, time_ns),
             _ => {}
         }
+    }
+
+    fn data_ends(&mut self, end: u8, stream: u32, time_ns: u64) {
+        if !self.ends_with_pending(end, stream) {
+            let head = Head { time_ns, ..self.next(end) };
+            self.tell(Kind::DataEnd, head, &[], 0);
+        }
+        let state = &mut self.ends[usize::from(end)];
+        state.reaches_point();
+        state.messages.remove(&stream);
+    }
+
+    /// Whether the record before tells the end of the client's message, too.
+    fn ends_with_pending(&mut self, end: u8, stream: u32) -> bool {
+        let state = &self.ends[usize::from(end)];
+        let Some((index, head)) = state.pending.filter(|(_, head)| end == CLIENT && head.stream == stream) else {
+            return false;
+        };
+        let (told, complete) = (&mut self.told[index], headers::FRAME_COMPLETE | headers::CONTINUATION);
+        let behind = match told.kind {
+            Kind::Field if head.note & field::COMPLETE != 0 => head.field,
+            Kind::Headers if head.note & complete == headers::FRAME_COMPLETE => (state.written - head.offset) as u32,
+            _ => return false,
+        };
+        let head = Head { note: head.note | field::ENDS, offset: state.written, field: behind, ..head };
+        told.bytes[..HEAD_BYTES].copy_from_slice(&head_bytes(&head));
+        true
     }
 
     fn fragment(&mut self, end: u8, part: &[u8], begins: bool, time_ns: u64) {
@@ -238,6 +274,7 @@ impl Programs {
         if left == 0 {
             note |= headers::FRAME_COMPLETE;
             if kind == HEADERS && flags & END_STREAM != 0 {
+                state.reaches_point();
                 let message = state.messages.remove(&stream);
                 note |= if message.is_some_and(|message| message.bytes.len() >= 5) { headers::AFTER_DATA } else { 0 };
             }
@@ -292,11 +329,16 @@ impl Programs {
                 set_out = Some((note | begins | complete, message.bytes[from..have].to_vec()));
             }
         }
+        let mut ends = false;
         if message.is_whole() && message.end.is_none() {
             message.end = Some((state.written, time_ns));
+            ends = true;
         }
         let second = message.end.filter(|_| of_first < part.len() && !message.streaming);
         message.streaming |= second.is_some();
+        if ends {
+            state.reaches_point();
+        }
         state.written += (part.len() - of_first) as u64;
         if let Some((note, content)) = set_out {
             let head = Head { time_ns, note, field: 1, ..self.next(end) };
@@ -333,6 +375,7 @@ impl Programs {
             ..head
         };
         let bytes = [&head_bytes(&head), data].concat();
+        self.ends[usize::from(head.end)].pending = Some((self.told.len(), head));
         self.told.push(Told { kind, end: head.end, stream: head.stream, time_ns: head.time_ns, bytes });
     }
 }
@@ -340,6 +383,12 @@ impl Programs {
 // === impl End ===
 
 impl End {
+    fn reaches_point(&mut self) {
+        if self.points[1] != self.written {
+            self.points = [self.points[1], self.written];
+        }
+    }
+
     fn take<'a>(&mut self, bytes: &'a [u8], count: usize) -> (&'a [u8], &'a [u8]) {
         self.written += count as u64;
         bytes.split_at(count)

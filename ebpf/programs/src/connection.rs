@@ -319,7 +319,11 @@ pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, queued: u32, skb: u64, ta
     // SAFETY: points into the map.
     unsafe {
         store!(endpoint, read, load!(endpoint, read).wrapping_add(bytes));
-        if is_to_be_told(endpoint, queued, skb, taken) {
+        let is_to_be_told = is_to_be_told(endpoint, queued, skb, taken);
+        if load!(endpoint, aligned) == 0 {
+            // Nobody knows what it reached: a gap for the one that is told next.
+            store!(endpoint, read_sequence, load!(endpoint, read_sequence).wrapping_add(1));
+        } else if is_to_be_told {
             let read = load!(endpoint, read);
             store!(endpoint, told, read);
             emit::tell(endpoint, Kind::Read, read, bytes as u32, read::ALIGNED);
@@ -327,21 +331,20 @@ pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, queued: u32, skb: u64, ta
     }
 }
 
-/// Whether somebody may wait for this read: the agent waits for those that reach the end of a message. Those whose offset does
-/// not count from where the writer's does say nothing.
+/// Whether somebody may wait for this read, if it is aligned: the agent waits for those that reach the end of a message.
 #[inline(always)]
 unsafe fn is_to_be_told(endpoint: *mut Endpoint, queued: u32, skb: u64, taken: u32) -> bool {
     // SAFETY: both point into the map. The order matters: the points of a writer at rest are those of all that it has written.
     unsafe {
-        let Some(writer) = watched(load!(endpoint, peer)) else { return load!(endpoint, aligned) != 0 };
+        let Some(writer) = watched(load!(endpoint, peer)) else { return true };
         if mark::is_active(mark_of(writer)) {
-            return load!(endpoint, aligned) != 0;
+            return true;
         }
         let (written, point, before) = (load!(writer, written), load!(writer, point), load!(writer, point_before));
         align(endpoint, written, queued, skb, taken);
         let (read, told) = (load!(endpoint, read), load!(endpoint, told));
         let last = if point > read { before } else { point };
-        load!(endpoint, aligned) != 0 && (written < read || last > told)
+        written < read || last > told
     }
 }
 
