@@ -403,6 +403,7 @@ pub unsafe fn reaches_point(endpoint: *mut Endpoint) {
 pub fn closed(sk: u64) {
     let Some(endpoint) = watched(sk) else {
         connect_fails(sk);
+        mark::forget_connect(sk);
         return;
     };
     // SAFETY: points into the map.

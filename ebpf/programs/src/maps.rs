@@ -124,7 +124,8 @@ pub struct Mark {
     pub time_ns: u64,
     /// A `layout::Action`; none while the thread is at rest.
     pub action: u32,
-    pub zero: u32,
+    /// 1 if its slot of [`THREADS`] counts it.
+    pub counted: u32,
     /// Connect: the caller's `struct sockaddr` and its length.
     pub address: u64,
     pub address_length: u64,
@@ -229,9 +230,9 @@ pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_END
 /// How many endpoints have a hash: where it is 0, a look-up in [`ENDPOINTS`] is spared.
 #[map]
 pub static FILTER: Array<[u32; FILTER_SLOTS]> = Array::with_max_entries(1, 0);
-/// Who has a mark in [`MARKS`], by hash: where it is another thread or none, a look-up is spared.
+/// How many threads have an active mark in [`MARKS`], by hash: where it is none, a look-up is spared.
 #[map]
-pub static THREADS: Array<[u64; THREAD_SLOTS]> = Array::with_max_entries(1, 0);
+pub static THREADS: Array<[u32; THREAD_SLOTS]> = Array::with_max_entries(1, 0);
 /// Marks of threads whose endpoint is not known at once, or has another thread's mark. Keyed by thread: a thread is in one system
 /// call at a time. The oldest go: a thread that has ended leaves its mark.
 #[map]
@@ -329,7 +330,7 @@ const BLANK_MARK: Mark = Mark {
     thread: 0,
     time_ns: 0,
     action: 0,
-    zero: 0,
+    counted: 0,
     address: 0,
     address_length: 0,
     buffer: 0,

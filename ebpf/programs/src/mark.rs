@@ -13,6 +13,7 @@ use spanlet_abi::layout::Action;
 use spanlet_abi::limits::THREAD_SLOTS;
 
 use crate::connection::{now_ns, thread};
+use crate::emit;
 use crate::kernel::copy;
 use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, load, store};
 
@@ -106,10 +107,12 @@ pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
     // SAFETY: points into the map; only this thread writes there.
     unsafe {
         store!(mark, sk, sk);
-        store!(mark, thread, thread);
         store!(mark, action, action as u32);
+        if load!(mark, counted) == 0 {
+            store!(mark, counted, 1);
+            emit::count(slot(thread)?, 1);
+        }
     }
-    occupy(thread)?;
     Some(mark)
 }
 
@@ -119,7 +122,6 @@ pub fn begin_connect(sk: u64, address: u64, length: u64) {
     if let Some(mark) = begin(sk, Action::Connect as u8) {
         // SAFETY: points into the map.
         unsafe {
-            store!(mark, time_ns, now_ns());
             store!(mark, address, address);
             store!(mark, address_length, length);
         }
@@ -131,8 +133,7 @@ pub fn begin_connect(sk: u64, address: u64, length: u64) {
 pub fn active() -> Option<*mut Mark> {
     let thread = thread();
     // SAFETY: points into the map.
-    let holder = unsafe { slot(thread)?.read_volatile() };
-    if holder != thread && holder != MANY {
+    if unsafe { slot(thread)?.read_volatile() } == 0 {
         return None;
     }
     let mark = MARKS.get_ptr_mut(&thread)?;
@@ -140,44 +141,16 @@ pub fn active() -> Option<*mut Mark> {
     if unsafe { is_active(mark) } { Some(mark) } else { None }
 }
 
-/// What a slot of threads holds when more than one of its threads have begun something.
-const MANY: u64 = u64::MAX;
-
-/// Takes the thread's slot, or shares it.
+/// How many of a slot's threads have begun something. One that was killed meanwhile stays counted, which costs time only.
 #[inline(always)]
-fn occupy(thread: u64) -> Option<()> {
-    let slot = slot(thread)?;
-    // SAFETY: points into the map.
-    unsafe {
-        let holder = slot.read_volatile();
-        if holder != MANY {
-            let shared = holder != 0 && holder != thread && is_busy(holder);
-            slot.write_volatile(if shared { MANY } else { thread });
-        }
-    }
-    Some(())
-}
-
-/// Whether a thread may still be at what it has begun. A connect that failed leaves its mark.
-#[inline(never)]
-fn is_busy(thread: u64) -> bool {
-    /// Far above what a connect to a listener on the same machine takes.
-    const CONNECT_NS: u64 = 10_000_000_000;
-    let Some(mark) = MARKS.get_ptr_mut(&thread) else { return false };
-    // SAFETY: points into the map.
-    let (action, time_ns) = unsafe { (load!(mark, action), load!(mark, time_ns)) };
-    action != Action::None as u32 && !(action == Action::Connect as u32 && now_ns().wrapping_sub(time_ns) > CONNECT_NS)
-}
-
-#[inline(always)]
-fn slot(thread: u64) -> Option<*mut u64> {
+fn slot(thread: u64) -> Option<*mut u32> {
     const { assert!(THREAD_SLOTS.is_power_of_two()) };
-    let slots: *mut u64 = THREADS.get_ptr_mut(0)?.cast();
+    let slots: *mut u32 = THREADS.get_ptr_mut(0)?.cast();
     // SAFETY: inside the array.
     Some(unsafe { slots.add(thread as usize & (THREAD_SLOTS - 1)) })
 }
 
-/// What the current thread's mark in the map says is over.
+/// What the current thread's mark, which [`active`] gave, says is over.
 ///
 /// # Safety
 /// `mark` points into the map.
@@ -186,11 +159,21 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
     // SAFETY: the caller's promise.
     unsafe {
         end(mark);
-        let thread = load!(mark, thread);
-        if let Some(slot) = slot(thread)
-            && slot.read_volatile() == thread
-        {
-            slot.write_volatile(0);
+        store!(mark, counted, 0);
+        if let Some(slot) = slot(thread()) {
+            emit::count(slot, -1);
+        }
+    }
+}
+
+/// A socket is closed: a connect of the current thread that has failed, which nothing told, is over.
+#[inline(always)]
+pub fn forget_connect(sk: u64) {
+    let Some(mark) = active() else { return };
+    // SAFETY: points into the map.
+    unsafe {
+        if load!(mark, action) == Action::Connect as u32 && load!(mark, sk) == sk {
+            end_of_thread(mark);
         }
     }
 }
