@@ -9,6 +9,7 @@ mod ends;
 mod late;
 mod loss;
 mod made;
+mod message;
 mod programs;
 mod recorded;
 mod whole;

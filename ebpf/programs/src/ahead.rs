@@ -1,7 +1,7 @@
 //! A piece of the writer's memory, read ahead: headers of frames and what stands in front of messages are short and close
 //! together, and one read of user memory takes as long as hundreds of instructions.
 //!
-//! It stays in the endpoint's map value, and holds nothing beyond the run that read it.
+//! It stands in the endpoint's map value, and counts only within the run that read it.
 
 use crate::emit;
 use crate::kernel::{at_most, copy_user};
