@@ -19,11 +19,11 @@ pub struct Options {
     #[arg(long, default_value = "auto")]
     capture_mode: String,
     /// Turns with and without probes
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 15)]
     turns: usize,
-    /// Units of each work in a turn
-    #[arg(long, default_value_t = 20_000)]
-    units: u32,
+    /// Slices of each work in a turn
+    #[arg(long, default_value_t = 50)]
+    slices: usize,
     /// Only work whose name has this in it
     #[arg(long, default_value = "")]
     only: String,
@@ -35,10 +35,15 @@ pub struct Options {
     check: bool,
 }
 
-/// A node has a few hundred calls a second, not as many as it can make: without pauses the agent would be flooded, and lost
-/// records cost less than others.
-const BURST: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(5);
+/// Units that are timed together. What else runs on the machine only adds time, to some slices more than to others: the quarter
+/// of a turn's that took least tells what the work took.
+const SLICE: usize = 100;
+/// The same of calls, and the pause between: a node has a few hundred calls a second, not as many as it can make. Without pauses
+/// the agent would be flooded, lost records cost less than others, and where two CPUs share a core its work slows the bench.
+const CALLS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(20);
+/// Until the agent has nothing left to do.
+const REST: Duration = Duration::from_millis(500);
 
 /// One kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,19 +51,28 @@ struct Work {
     name: &'static str,
     /// System calls in a unit.
     system_calls: u32,
-    /// Most nanoseconds that probes may add to a unit, and in which modes; `None` = in all.
+    /// Whether the agent is told of it.
+    is_told: bool,
+    /// Most nanoseconds that probes may add to a unit, and in which modes; without one, in all.
     bar: Option<(u32, Option<&'static str>)>,
 }
 
-const WORKS: [Work; 4] = [
-    Work { name: "gRPC call on a watched socket", system_calls: 5, bar: Some((2_000, None)) },
-    Work { name: "send and receive on an unwatched unix socket", system_calls: 2, bar: Some((200, None)) },
+const WORKS: [Work; 5] = [
+    Work { name: "CRI call on a watched socket", system_calls: 4, is_told: true, bar: Some((2_000, None)) },
+    Work { name: "the same, a write for each frame of the request", system_calls: 5, is_told: true, bar: None },
+    Work {
+        name: "send and receive on an unwatched unix socket",
+        system_calls: 2,
+        is_told: false,
+        bar: Some((200, None)),
+    },
     Work {
         name: "system call outside the read and write family",
         system_calls: 1,
+        is_told: false,
         bar: Some((60, Some("tracepoint"))),
     },
-    Work { name: "send and receive over TCP", system_calls: 2, bar: Some((100, Some("kprobe"))) },
+    Work { name: "send and receive over TCP", system_calls: 2, is_told: false, bar: Some((100, Some("kprobe"))) },
 ];
 
 /// What one kind of work cost.
@@ -66,7 +80,7 @@ const WORKS: [Work; 4] = [
 struct Row {
     work: &'static str,
     system_calls: u32,
-    /// Medians over the turns, nanoseconds a unit.
+    /// Medians over the turns, nanoseconds a unit; what is added, of each turn by itself.
     without_ns: f64,
     with_ns: f64,
     added_ns: f64,
@@ -79,7 +93,7 @@ struct Row {
 /// # Errors
 /// When probes cannot be attached, or a bar is missed and that was to be checked.
 pub async fn run(options: &Options) -> Result<()> {
-    ensure!(options.turns > 0 && options.units > 0, "there is nothing to measure");
+    ensure!(options.turns > 0 && options.slices > 0, "there is nothing to measure");
     let directory = tempfile::Builder::new().prefix("spanlet-bench-").tempdir()?;
     let socket = directory.path().join("cri.sock");
     let mut samples: Vec<(Vec<f64>, Vec<f64>)> = WORKS.map(|_| Default::default()).to_vec();
@@ -112,6 +126,7 @@ async fn attach(directory: &Path, socket: &Path, mode: &str) -> Result<(Agent, S
     let ports = Ports::free()?;
     let mut config = agent::config(&ports, socket, "http://127.0.0.1:1");
     config["export"] = json!({}); // nothing leaves
+    config["enrich"] = json!({"runtime": "off"}); // nor is anything asked
     config["capture"]["mode"] = json!(mode);
     config["capture"]["max_cpu_ratio"] = json!(null); // this is a load that no node has
     let mut agent = Agent::start(directory, ports, &config)?;
@@ -119,26 +134,38 @@ async fn attach(directory: &Path, socket: &Path, mode: &str) -> Result<(Agent, S
     Ok((agent, attached))
 }
 
-/// Does every work once and adds nanoseconds a unit to its samples.
+/// Does every work in slices and adds to its samples what a unit took, in nanoseconds.
 fn measure<'a>(socket: &Path, options: &Options, samples: impl Iterator<Item = &'a mut Vec<f64>>) -> Result<()> {
     let mut calls = Calls::connect(&PathBuf::from(socket))?;
+    let mut split = Calls::connect(&PathBuf::from(socket))?;
     let mut unwatched = Unwatched::connect()?;
     let mut tcp = Tcp::connect()?;
-    let mut works: [&mut dyn FnMut() -> Result<()>; 4] =
-        [&mut || calls.call(), &mut || unwatched.message(), &mut unrelated, &mut || tcp.message()];
-    let wanted = WORKS.iter().map(|work| work.name.contains(&options.only));
-    let works = works.iter_mut().zip(samples).zip(wanted).filter(|(_, wanted)| *wanted).map(|(work, _)| work);
-    let units = options.units;
-    for (work, samples) in works {
-        (0..units / 10).try_for_each(|_| work())?; // caches
-        let before_ns = thread_cpu_ns();
-        for unit in 0..units {
-            work().context("work on a socket")?;
-            if unit % BURST == 0 {
+    let mut works: [&mut dyn FnMut() -> Result<()>; 5] = [
+        &mut || calls.call(),
+        &mut || split.call_in_two_writes(),
+        &mut || unwatched.message(),
+        &mut unrelated,
+        &mut || tcp.message(),
+    ];
+    for ((work, act), samples) in WORKS.iter().zip(&mut works).zip(samples) {
+        if !work.name.contains(&options.only) {
+            continue;
+        }
+        let slice = if work.is_told { CALLS } else { SLICE };
+        let mut slices = Vec::new();
+        for _ in 0..options.slices {
+            if work.is_told {
                 std::thread::sleep(PAUSE);
             }
+            act()?; // caches
+            let before_ns = thread_cpu_ns();
+            (0..slice).try_for_each(|_| act()).context(work.name)?;
+            slices.push((thread_cpu_ns() - before_ns) as f64 / slice as f64);
         }
-        samples.push((thread_cpu_ns() - before_ns) as f64 / f64::from(units));
+        samples.push(quantile(slices, 4));
+        if work.is_told {
+            std::thread::sleep(REST);
+        }
     }
     Ok(())
 }
@@ -149,27 +176,29 @@ fn thread_cpu_ns() -> u64 {
 }
 
 fn row(work: &Work, mode: &str, (without, with): (Vec<f64>, Vec<f64>)) -> Row {
-    let (without_ns, with_ns) = (median(without), median(with));
+    let added = without.iter().zip(&with).map(|(without, with)| with - without).collect();
+    let (without_ns, with_ns, added_ns) = (quantile(without, 2), quantile(with, 2), quantile(added, 2));
     let holds = |only: Option<&str>| only.is_none_or(|only| only == mode);
     Row {
         work: work.name,
         system_calls: work.system_calls,
         without_ns,
         with_ns,
-        added_ns: with_ns - without_ns,
+        added_ns,
         bar_ns: work.bar.filter(|(_, only)| holds(*only)).map(|(bar, _)| bar),
     }
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
+/// The value below which one part in `parts` lies.
+fn quantile(mut samples: Vec<f64>, parts: usize) -> f64 {
     samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
+    samples[samples.len() / parts]
 }
 
 fn print(mode: &str, rows: &[Row]) {
-    println!("{mode} probes, ns of CPU a unit        without     with    added      bar");
+    println!("{:<48} without     with    added      bar", format!("{mode} probes, ns of CPU a unit"));
     for row in rows {
         let bar = row.bar_ns.map_or_else(String::new, |bar| bar.to_string());
-        println!("{:<45}{:>8.0} {:>8.0} {:>8.0} {bar:>8}", row.work, row.without_ns, row.with_ns, row.added_ns);
+        println!("{:<48}{:>8.0} {:>8.0} {:>8.0} {bar:>8}", row.work, row.without_ns, row.with_ns, row.added_ns);
     }
 }

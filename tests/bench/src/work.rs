@@ -17,6 +17,8 @@ pub struct Calls {
     server: UnixStream,
     stream: u32,
     buffer: Vec<u8>,
+    /// How the trace's id ends, so that no two calls have the same.
+    call: u32,
 }
 
 impl Calls {
@@ -28,22 +30,45 @@ impl Calls {
         let (server, _) = listener.accept()?;
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
         client.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-        let mut calls = Self { client, server, stream: 1, buffer: vec![0; 64 << 10] };
+        let mut calls = Self { client, server, stream: 1, buffer: vec![0; 64 << 10], call: 0 };
         let read = calls.server.read(&mut calls.buffer)?;
         anyhow::ensure!(read == 33, "the preface came in parts");
         Ok(calls)
     }
 
-    /// One call as a tonic client makes it: HEADERS and DATA in a write each (kubelet's mostly come in one), read in one; the
-    /// answer is written in one.
+    /// A `ContainerStatus` as kubelet and containerd make it, in the sizes of recordings: HEADERS and DATA in one write, the answer
+    /// in another (131 of 135 and 133 of 141 in `k134-c17`).
     pub fn call(&mut self) -> Result<()> {
-        self.client.write_all(&frame(HEADERS, END_HEADERS, self.stream, &request_headers()))?;
-        self.client.write_all(&frame(DATA, END_STREAM, self.stream, &message(30)))?;
+        let request = self.request().concat();
+        self.client.write_all(&request)?;
+        self.answer()
+    }
+
+    /// The same as a tonic client makes it: HEADERS and DATA in a write each.
+    pub fn call_in_two_writes(&mut self) -> Result<()> {
+        let [headers, data] = self.request();
+        self.client.write_all(&headers)?;
+        self.client.write_all(&data)?;
+        self.answer()
+    }
+
+    fn request(&mut self) -> [Vec<u8>; 2] {
+        self.call += 1;
+        let headers = request_headers(self.call);
+        let id: String = std::iter::repeat_n("0123456789abcdef", 4).collect();
+        let data = message(&[&[0x0a, id.len() as u8], id.as_bytes()].concat());
+        [frame(HEADERS, END_HEADERS, self.stream, &headers), frame(DATA, END_STREAM, self.stream, &data)]
+    }
+
+    fn answer(&mut self) -> Result<()> {
         self.server.read(&mut self.buffer).map(drop)?;
-        let mut answer = frame(HEADERS, END_HEADERS, self.stream, &[0x88]); // :status 200
-        answer.extend(frame(DATA, 0, self.stream, &message(120)));
-        answer.extend(frame(HEADERS, END_HEADERS | END_STREAM, self.stream, &literal("grpc-status", "0")));
-        self.server.write_all(&answer)?;
+        let status = message(&[&[0x0a, 0xbd, 0x03][..], &[b'a'; 445]].concat()); // a nested message
+        let answer = [
+            frame(HEADERS, END_HEADERS, self.stream, &answer_headers(self.call)),
+            frame(DATA, 0, self.stream, &status),
+            frame(HEADERS, END_HEADERS | END_STREAM, self.stream, &trailers(self.call)),
+        ];
+        self.server.write_all(&answer.concat())?;
         self.client.read(&mut self.buffer).map(drop)?;
         self.stream += 2;
         Ok(())
@@ -109,26 +134,46 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A length-prefixed gRPC message, uncompressed: one string field.
-fn message(bytes: u8) -> Vec<u8> {
-    let mut message = vec![0, 0, 0, 0, bytes + 2, 0x0a, bytes];
-    message.extend(std::iter::repeat_n(b'a', usize::from(bytes)));
-    message
+/// A length-prefixed gRPC message, uncompressed.
+fn message(bytes: &[u8]) -> Vec<u8> {
+    [&[0], &(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-/// What kubelet's client sends with a call, 190 bytes; its blocks in recordings have at most 163.
-fn request_headers() -> Vec<u8> {
+/// What kubelet's client sends with a call: the first of a connection brings the names and values, the others refer to them and
+/// bring their own `traceparent`. Blocks of kubelet have 50 bytes, the tenth of them with the most 82, the largest 163.
+fn request_headers(call: u32) -> Vec<u8> {
     let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
-    block.extend(literal(":path", "/runtime.v1.RuntimeService/ContainerStatus"));
-    block.extend(literal(":authority", "localhost"));
-    block.extend(literal("content-type", "application/grpc"));
-    block.extend(literal("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    let traceparent = format!("00-0af7651916cd43dd8448eb21{call:08x}-b7ad6b7169203331-01");
+    if call == 1 {
+        block.extend(literal("traceparent", &traceparent));
+        block.extend(literal(":path", "/runtime.v1.RuntimeService/ContainerStatus"));
+        block.extend(literal(":authority", "localhost"));
+        block.extend(literal("content-type", "application/grpc"));
+    } else {
+        block.extend([0xc0, 0xbf, 0xbe]); // indexed, newest first: :path, :authority, content-type
+        block.extend([0x0f, 65 - 15, traceparent.len() as u8]); // a literal that is not indexed, its name is (RFC 7541 §6.2.2)
+        block.extend(traceparent.bytes());
+    }
     block
 }
 
-/// RFC 7541 §6.2.2: a literal without indexing.
+/// What containerd answers with, in two bytes after the first time.
+fn answer_headers(call: u32) -> Vec<u8> {
+    let mut block = vec![0x88]; // :status 200
+    block.extend(if call == 1 { literal("content-type", "application/grpc") } else { vec![0xc0] });
+    block
+}
+
+fn trailers(call: u32) -> Vec<u8> {
+    if call == 1 {
+        return [literal("grpc-status", "0"), literal("grpc-message", "")].concat();
+    }
+    vec![0xbf, 0xbe]
+}
+
+/// RFC 7541 §6.2.1: a literal that is indexed.
 fn literal(name: &str, value: &str) -> Vec<u8> {
-    let mut field = vec![0, name.len() as u8];
+    let mut field = vec![0x40, name.len() as u8];
     field.extend(name.bytes());
     field.push(value.len() as u8);
     field.extend(value.bytes());

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::architecture::Counts;
 use super::fleet::Machine;
 use super::guest::RECORDING;
 use super::verdict;
@@ -55,7 +56,7 @@ fn command(machine: &Machine<'_>, work: Work) -> Command {
         modes.join(","),
         work.name(),
     );
-    let mut qemu = kernel.architecture.machine();
+    let mut qemu = kernel.architecture.machine(work.counts());
     match work {
         Work::Replay => qemu.args(["-smp", "2"]),
         // An instruction is a nanosecond, and sleep takes no time.
@@ -76,6 +77,13 @@ impl Work {
         match self {
             Self::Replay => &["spanlet", "spanlet-node"],
             Self::Cost => &["spanlet", "spanlet-bench"],
+        }
+    }
+
+    const fn counts(self) -> Counts {
+        match self {
+            Self::Replay => Counts::Time,
+            Self::Cost => Counts::Instructions,
         }
     }
 

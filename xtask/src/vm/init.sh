@@ -50,7 +50,7 @@ execs() {
 }
 
 cost() {
-    echo "vm-cost $1 $(spanlet-bench cost --capture-mode "$1" --turns 3 --units 1000 --json 2> /tmp/errors)"
+    echo "vm-cost $1 $(spanlet-bench cost --capture-mode "$1" --turns 3 --slices 15 --json 2> /tmp/errors)"
     sed "s/^/vm-error $1 /" /tmp/errors
 }
 
