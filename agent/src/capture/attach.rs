@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, RingBuf, Stack};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::{Kind, OLD_SERVER};
 use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
-use spanlet_abi::limits::{PATH_BYTES, WAKE_PART};
+use spanlet_abi::limits::{HOLDER_SLOTS, MAX_ENDPOINTS, PATH_BYTES, WAKE_PART};
 
 use super::Mode;
 use super::counters::CountersView;
@@ -23,6 +23,9 @@ use super::tasks::{self, ExecsError};
 
 /// The object that `cargo xtask build` makes.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
+
+/// The section of the programs' `OLD_LEFT`.
+const OLD_LEFT: &str = ".data.old";
 
 /// Why a mode could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +151,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .load(OBJECT)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
+    free_places(&mut ebpf)?;
     let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
     let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
     names.extend(of_execs);
@@ -156,7 +160,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let runs = RunsView::of(&take(&mut ebpf, "RUNS")?, cpus).map_err(mapping("RUNS"))?;
     let without_old = match old::connections(setup.paths) {
         Ok(connections) => {
-            seed(&mut ebpf, &counters, &connections)?;
+            seed(&mut ebpf, &connections)?;
             None
         }
         Err(error) => Some(AttachError::Old(error)),
@@ -188,6 +192,14 @@ fn watch(ebpf: &mut Ebpf, paths: &[WatchedPath]) -> Result<(), AttachError> {
         trie.insert(&Key::new(path.prefix_bits, path.bytes), path.kind as u32, 0).map_err(error)?;
     }
     Ok(())
+}
+
+/// Says that every place for an endpoint is free.
+fn free_places(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    let error = |source| AttachError::Map { name: "FREE", source };
+    let mut free: Stack<_, u32> =
+        Stack::try_from(ebpf.map_mut("FREE").ok_or(AttachError::Absent("FREE"))?).map_err(error)?;
+    (0..MAX_ENDPOINTS).rev().try_for_each(|place| free.push(place, 0)).map_err(error)
 }
 
 /// Loads a program, or its twin where the kernel refuses it; says which.
@@ -228,7 +240,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {
 }
 
 /// Gives the programs the connections that were there before them.
-fn seed(ebpf: &mut Ebpf, counters: &CountersView, connections: &[OldConnection]) -> Result<(), AttachError> {
+fn seed(ebpf: &mut Ebpf, connections: &[OldConnection]) -> Result<(), AttachError> {
     let error = |source| AttachError::Map { name: "OLD", source };
     let mut old: HashMap<_, u64, u32> =
         HashMap::try_from(ebpf.map_mut("OLD").ok_or(AttachError::Absent("OLD"))?).map_err(error)?;
@@ -236,15 +248,17 @@ fn seed(ebpf: &mut Ebpf, counters: &CountersView, connections: &[OldConnection])
         old.insert(connection.client_inode, connection.kind as u32, 0).map_err(error)?;
         old.insert(connection.server_inode, connection.kind as u32 | OLD_SERVER, 0).map_err(error)?;
     }
-    let error = |source| AttachError::Map { name: "PROCESSES", source };
-    let mut processes: HashMap<_, u32, u32> =
-        HashMap::try_from(ebpf.map_mut("PROCESSES").ok_or(AttachError::Absent("PROCESSES"))?).map_err(error)?;
+    let error = |source| AttachError::Map { name: "HOLDERS", source };
+    let mut holders: Array<_, u32> =
+        Array::try_from(ebpf.map_mut("HOLDERS").ok_or(AttachError::Absent("HOLDERS"))?).map_err(error)?;
     let inodes = connections.iter().flat_map(|connection| [connection.client_inode, connection.server_inode]);
     for process in old::holders(inodes) {
-        processes.insert(process, 1, 0).map_err(error)?;
+        holders.set(process % HOLDER_SLOTS, 1, 0).map_err(error)?;
     }
-    counters.set_old_connections(2 * connections.len() as u64);
-    Ok(())
+    let error = |source| AttachError::Map { name: OLD_LEFT, source };
+    let mut left: Array<_, u64> =
+        Array::try_from(ebpf.map_mut(OLD_LEFT).ok_or(AttachError::Absent(OLD_LEFT))?).map_err(error)?;
+    left.set(0, 2 * connections.len() as u64, 0).map_err(error)
 }
 
 // === impl Attached ===

@@ -28,12 +28,6 @@ impl CountersView {
         Ok(Self { counters: Mapping::of(map, 1)? })
     }
 
-    /// Tells the programs how many ends of older connections there are to find.
-    pub fn set_old_connections(&self, ends: u64) {
-        // SAFETY: inside the mapping, aligned; the programs count it down.
-        unsafe { (&raw mut (*self.counters.element(0)).old_connections).write_volatile(ends) };
-    }
-
     /// The agent is about to wait, unless something is in the ring: what comes from now on may wake it again.
     pub fn waits(&self) {
         // SAFETY: inside the mapping, aligned; the programs set it.

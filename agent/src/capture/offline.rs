@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::decode::Decoder;
 pub use super::decode::Kept;
 use super::process::Containers;
-use super::record::{Record, RecordError};
+use super::record::{RecordError, records};
 
 /// A decoder of ring records.
 #[derive(Debug)]
@@ -31,13 +31,14 @@ impl Offline {
         self.clock = Clock::with_offset_ns(offset_ns);
     }
 
-    /// Takes in one record as it came from the ring.
+    /// Takes in the records of one entry as it came from the ring.
     ///
     /// # Errors
-    /// When the bytes are no record.
-    pub fn record(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Event)) -> Result<(), RecordError> {
-        let record = Record::parse(bytes)?;
-        self.decoder.record(&record, self.clock, tell);
+    /// When the bytes are no record, or what follows one is none.
+    pub fn entry(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Event)) -> Result<(), RecordError> {
+        for record in records(bytes) {
+            self.decoder.record(&record?, self.clock, tell);
+        }
         Ok(())
     }
 
@@ -116,7 +117,7 @@ mod tests {
             let head = Head { kind: kind as u16, length: data.len() as u32, captured: data.len() as u32, ..head };
             let record = [&head_bytes(&head), data].concat();
             let finished = &mut self.finished;
-            self.capture.record(&record, &mut |event| finished.extend(over(event))).expect("is a record");
+            self.capture.entry(&record, &mut |event| finished.extend(over(event))).expect("is a record");
         }
 
         /// The connection is found to be over, and nothing is known to be lost.

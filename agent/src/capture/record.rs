@@ -11,6 +11,20 @@ pub struct Record<'a> {
     pub data: &'a [u8],
 }
 
+/// The records of an entry of the ring: each begins at a multiple of eight bytes. Behind one that is none nothing more is told.
+pub fn records(entry: &[u8]) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
+    let mut rest = entry;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = Record::parse(rest);
+        let taken = record.as_ref().map_or(rest.len(), |record| (HEAD_BYTES + record.data.len()).next_multiple_of(8));
+        rest = rest.get(taken..).unwrap_or_default();
+        Some(record)
+    })
+}
+
 /// Why bytes are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -23,7 +37,7 @@ pub enum RecordError {
 }
 
 impl<'a> Record<'a> {
-    /// Takes a record apart.
+    /// Takes the first record of some bytes apart.
     ///
     /// # Errors
     /// When the bytes are none that the kernel programs write.
@@ -97,11 +111,27 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic_and_what_is_accepted_reads_back(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(records(&bytes).count() <= bytes.len().div_ceil(HEAD_BYTES));
             if let Ok(record) = Record::parse(&bytes) {
                 prop_assert_eq!(&head_bytes(&record.head)[..], &bytes[..HEAD_BYTES]);
                 prop_assert_eq!(record.data.len(), record.head.captured as usize);
             }
         }
+    }
+
+    #[test]
+    fn an_entry_holds_records_one_behind_the_other() {
+        let record = |stream, data: &[u8]| {
+            let head = Head { kind: Kind::Field as u16, captured: data.len() as u32, stream, ..Head::default() };
+            [&head_bytes(&head), data].concat()
+        };
+        let entry = [record(1, b"abc"), vec![0; 5], record(3, b""), record(5, b"12345678"), record(7, b"z")].concat();
+        let told: Vec<(u32, &[u8])> =
+            records(&entry).map(|record| record.map(|record| (record.head.stream, record.data)).unwrap()).collect();
+        assert_eq!(told, [(1, &b"abc"[..]), (3, b""), (5, b"12345678"), (7, b"z")]);
+        let broken: Vec<_> = records(&entry[..HEAD_BYTES + 9]).collect();
+        assert_eq!(broken[1], Err(RecordError::Short(1)));
+        assert_eq!(broken.len(), 2);
     }
 
     #[test]

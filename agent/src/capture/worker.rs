@@ -18,7 +18,7 @@ use super::decode::Decoder;
 use super::dump::Dump;
 use super::gone::Gone;
 use super::governor::{Governor, Rests};
-use super::record::Record;
+use super::record::records;
 use super::totals::Totals;
 use super::{Event, Status, probe};
 use crate::config;
@@ -218,14 +218,16 @@ impl Worker {
         let mut stopped = false;
         while let Some(bytes) = attached.ring.next() {
             dump.write(&bytes);
-            match Record::parse(&bytes) {
-                Ok(record) => {
-                    delivered[record.kind as usize] += 1;
-                    let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
-                    decoder.record(&record, clock, &mut tell);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a ring record could not be read: programs and agent do not agree");
+            for record in records(&bytes) {
+                match record {
+                    Ok(record) => {
+                        delivered[record.kind as usize] += 1;
+                        let mut tell = |event| stopped |= self.events.blocking_send(event).is_err();
+                        decoder.record(&record, clock, &mut tell);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a ring record could not be read: programs and agent do not agree");
+                    }
                 }
             }
             if stopped {

@@ -55,7 +55,7 @@ sections! {
     capture: "What the kernel side watches." {
         mode as Mode: "auto takes the best that the kernel offers; fentry, kprobe and tracepoint force one; off loads nothing.",
         sockets as Sockets: "Unix sockets to watch. Kinds: cri, csi, dra, device, registration, pod-resources. A path that ends in * is a prefix. A list given here replaces the built-in one.",
-        max_cpu_ratio as Optional<Ratio>: "Part of one core that the kernel programs may take on average over 10s. If they take more they are detached, that is said, and they are tried again after a rest. null sets no limit.",
+        max_cpu_ratio as Optional<Ratio>: "Part of one core that the kernel programs may take on average over 10s. If they take more they are detached, that is said, and they are tried again after a rest. Runs for sockets that are not watched leave at once and are not counted. null sets no limit.",
         ring_bytes as Bytes: "Size of the ring from the kernel; a power of two, at least 4KiB.",
         dump_events as Optional<File>: "For tests: a file to write every kernel event to, as it came.",
     }

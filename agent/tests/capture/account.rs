@@ -36,7 +36,7 @@ impl Account {
         if record.time_ns > self.now_ns + SECOND_NS {
             self.tick(record.time_ns);
         }
-        self.with(|capture, tell| capture.record(&record.bytes, tell).expect("is a record"));
+        self.with(|capture, tell| capture.entry(&record.bytes, tell).expect("is a record"));
     }
 
     pub(crate) fn tick(&mut self, now_ns: u64) {

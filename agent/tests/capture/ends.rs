@@ -49,7 +49,7 @@ impl Connection {
         let begun_ns = if head.begun_ns == 0 { time_ns } else { head.begun_ns };
         let head = Head { kind: kind as u16, sequence: *sequence, time_ns, begun_ns, length, captured: length, ..head };
         let bytes = [&head_bytes(&head), data].concat();
-        self.with(|capture, tell| capture.record(&bytes, tell).expect("is a record"));
+        self.with(|capture, tell| capture.entry(&bytes, tell).expect("is a record"));
     }
 
     fn with(&mut self, act: impl FnOnce(&mut Offline, &mut dyn FnMut(Event))) {

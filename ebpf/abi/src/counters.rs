@@ -10,8 +10,6 @@ pub struct Counters {
     pub seen: [u64; Kind::COUNT],
     /// Records that were not written, by [`Kind`] and [`Reason`].
     pub lost: [[u64; Reason::COUNT]; Kind::COUNT],
-    /// Connections older than the attach that are not found yet; set by the agent, counted down by the programs.
-    pub old_connections: u64,
     /// A kernel variable that the agent asked for, in the lower half; the upper half is 0 until it was read.
     pub variable: u64,
     /// 1 from when the agent was woken until it waits again.
@@ -94,4 +92,4 @@ impl Program {
 }
 
 const _: () = assert!(size_of::<Runs>() == 64);
-const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 3));
+const _: () = assert!(size_of::<Counters>() == 8 * (13 + 13 * 7 + 2));

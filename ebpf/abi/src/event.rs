@@ -137,7 +137,8 @@ pub struct Head {
     pub time_ns: u64,
     /// Entry of the write that held the frame's first byte.
     pub begun_ns: u64,
-    /// Bytes of this direction up to and with the last byte told of, counted from the connection's start (or the attach).
+    /// Bytes of this direction up to and with the last byte told of, counted from the connection's start (or the attach); of a
+    /// `Field` without `ENDS` those before its content.
     pub offset: u64,
     /// HTTP/2 stream id.
     pub stream: u32,

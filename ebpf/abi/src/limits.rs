@@ -6,11 +6,8 @@ pub const PATH_BYTES: usize = 108;
 /// Most bytes copied of one header block. The largest in recordings of kubelet is 163; metadata that Kubernetes does not send is cut.
 pub const HEADER_BLOCK_BYTES: usize = 1024;
 
-/// Room of a large record: a whole header block, or 128 bytes of kernel memory before a nested message.
-pub const LARGE_RECORD_BYTES: usize = 1152;
-
-/// Room of a small record: what 128 bytes of kernel memory and a usual header block or field take.
-pub const SMALL_RECORD_BYTES: usize = 384;
+/// The records of one write go into the ring together, at most so many bytes and one record at a time: a write's are some 300.
+pub const BATCH_BYTES: usize = 2048;
 
 /// Most bytes copied of a string field: ids have 64, image names and paths at most about 250.
 pub const STRING_BYTES: usize = 256;
@@ -51,8 +48,8 @@ pub const MAX_FRAME_BYTES: u32 = 1 << 20;
 /// Ends of watched connections known at once: 4,096 connections, far above a node's few dozen.
 pub const MAX_ENDPOINTS: u32 = 8192;
 
-/// Counters of endpoints by hash: with a few hundred endpoints most are 0, and 16 KiB stay in a cache.
-pub const FILTER_SLOTS: usize = 4096;
+/// Slots of sockets by hash: with a few hundred endpoints most are empty, and 32 KiB stay in a cache.
+pub const SOCKET_SLOTS: usize = 4096;
 
 /// Streams whose first message waits for its turn while another stream's is looked at, both directions.
 pub const MAX_STREAMS: u32 = 8192;
@@ -61,8 +58,8 @@ pub const MAX_STREAMS: u32 = 8192;
 pub const MAX_MARKS: u32 = 16384;
 pub const THREAD_SLOTS: usize = 1024;
 
-/// Processes that hold a watched socket (tracepoint mode).
-pub const MAX_PROCESSES: u32 = 4096;
+/// Slots of processes that hold a watched socket, by hash (tracepoint mode). A power of two.
+pub const HOLDER_SLOTS: u32 = 4096;
 
 /// Watched paths and path prefixes.
 pub const MAX_PATHS: u32 = 256;

@@ -6,18 +6,14 @@
 //!       │       ──the agent──► Ignored                                        ▲
 //!       └──────────────────────────── path of the listener matches ───────────┘
 //! ```
-//! Whether a socket is in the map of endpoints says a filter first: others cost some ten instructions.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
-use spanlet_abi::event::{CLIENT, Kind, OLD_SERVER, Reason, SERVER, opened, read};
-use spanlet_abi::limits::{FILTER_SLOTS, PATH_BYTES};
+use spanlet_abi::event::{Kind, OLD_SERVER, Reason, SERVER, opened, read};
 
 use crate::emit;
+use crate::endpoints::{Refusal, endpoint, insert, old_ones_left, pair, peer_of, remove, watched};
 use crate::kernel::{field, process_in_agent_namespace};
-use crate::maps::{
-    CONNECTING, CRI, EMPTY_ENDPOINT, ENDPOINTS, Endpoint, FILTER, IGNORED, OLD, PathKey, Track, agent, layout, load,
-    store,
-};
+use crate::maps::{CONNECTING, CRI, Endpoint, IGNORED, OLD, OLD_LEFT, PathKey, Track, agent, layout, load, store};
 use crate::mark;
 use crate::process;
 use crate::socket;
@@ -42,59 +38,24 @@ pub fn now_ns() -> u64 {
 }
 
 /// Notes which process uses this end: its id in the agent's pid namespace is looked up only when it is another than before.
-#[inline(never)]
+#[inline(always)]
 pub fn used_by_process(endpoint: *mut Endpoint, process: u32) {
     // SAFETY: points into the map.
+    if unsafe { load!(endpoint, global_process) } != process {
+        used_by_another(endpoint, process);
+    }
+}
+
+#[inline(never)]
+fn used_by_another(endpoint: *mut Endpoint, process: u32) {
+    // SAFETY: points into the map.
     unsafe {
-        if load!(endpoint, global_process) != process {
-            store!(endpoint, global_process, process);
-            store!(endpoint, process, process_in_agent_namespace());
-            if load!(endpoint, end) == SERVER as u32 && load!(endpoint, kind) == CRI {
-                process::serves_cri(load!(endpoint, process));
-            }
+        store!(endpoint, global_process, process);
+        store!(endpoint, process, process_in_agent_namespace());
+        if load!(endpoint, end) == SERVER as u32 && load!(endpoint, kind) == CRI {
+            process::serves_cri(load!(endpoint, process));
         }
     }
-}
-
-/// The endpoint of a watched socket.
-#[inline(always)]
-pub fn watched(sk: u64) -> Option<*mut Endpoint> {
-    let endpoint = endpoint(sk)?;
-    // SAFETY: points into the map.
-    if unsafe { load!(endpoint, kind) } >= IGNORED { None } else { Some(endpoint) }
-}
-
-#[inline(always)]
-fn endpoint(sk: u64) -> Option<*mut Endpoint> {
-    if !may_be_endpoint(sk) {
-        return None;
-    }
-    ENDPOINTS.get_ptr_mut(&sk)
-}
-
-/// Whether the filter lets a socket pass: all that are in the map, and few others.
-#[inline(always)]
-fn may_be_endpoint(sk: u64) -> bool {
-    let Some(slot) = filter_slot(sk) else { return true };
-    // SAFETY: points into the map.
-    unsafe { slot.read_volatile() != 0 }
-}
-
-#[inline(always)]
-fn filter_slot(sk: u64) -> Option<*mut u32> {
-    /// 2^64 divided by the golden ratio: Fibonacci hashing.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    const { assert!(FILTER_SLOTS.is_power_of_two()) };
-    let slots: *mut u32 = FILTER.get_ptr_mut(0)?.cast();
-    let slot = sk.wrapping_mul(SPREAD) >> (u64::BITS - FILTER_SLOTS.trailing_zeros());
-    // SAFETY: the shift leaves a number of a slot.
-    Some(unsafe { slots.add(slot as usize) })
-}
-
-/// Whether it is worth the while to find out more of a socket.
-#[inline(always)]
-pub fn may_be_watched(sk: u64) -> bool {
-    may_be_endpoint(sk) || emit::old_connections().is_some()
 }
 
 /// A thread begins to connect `sk`, to this path if it is one.
@@ -106,7 +67,7 @@ pub fn connect_begins(sk: u64, path: Option<&PathKey>) {
         let Some(kind) = path.and_then(socket::watched_kind) else { return };
         kind | CONNECTING
     };
-    insert(sk, kind);
+    let _ = insert(sk, kind); // without room for one there is none for both, which is counted when it is connected
 }
 
 /// The connect failed.
@@ -128,14 +89,7 @@ pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
         // SAFETY: points into the map.
         Some(endpoint) => unsafe { load!(endpoint, kind) },
         None => {
-            let mut bound = socket::empty_key();
-            if !socket::bound_path(peer, &mut bound) {
-                return;
-            }
-            let Some(kind) = socket::watched_kind(&bound) else { return };
-            if !given {
-                *path = bound;
-            }
+            let Some(kind) = kind_of_bound(peer, path, given) else { return };
             kind | CONNECTING
         }
     };
@@ -143,6 +97,21 @@ pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
         return;
     }
     open(sk, peer, kind & !CONNECTING, path);
+}
+
+/// What the path says that a listener is bound to; it stands for the client's if that is none. Not in line: a second path on the
+/// stack of those that open connections is too much.
+#[inline(never)]
+fn kind_of_bound(peer: u64, path: &mut PathKey, given: bool) -> Option<u32> {
+    let mut bound = socket::empty_key();
+    if !socket::bound_path(peer, &mut bound) {
+        return None;
+    }
+    let kind = socket::watched_kind(&bound)?;
+    if !given {
+        *path = bound;
+    }
+    Some(kind)
 }
 
 /// A process accepted `sk`, the server's end. It may be quicker than the client's return from `connect`.
@@ -179,13 +148,10 @@ fn open(client: u64, server: u64, kind: u32, path: &PathKey) {
     let fresh = watched(client).is_none();
     let Some(connection) = socket::inode(client) else { return };
     if fresh {
-        if !insert(client, kind) || !insert(server, kind) {
-            emit::seen(Kind::Opened as u16);
-            emit::lost(Kind::Opened as u16, Reason::MapFull);
+        if !insert_both(client, server, kind) {
             return;
         }
-        for_end(client, connection, server, CLIENT);
-        for_end(server, connection, client, SERVER);
+        pair(client, server, connection);
         // The client's first bytes are the connection preface (RFC 9113 §3.4), walked as a frame to skip.
         if let Some(endpoint) = watched(client) {
             // SAFETY: points into the map.
@@ -198,70 +164,43 @@ fn open(client: u64, server: u64, kind: u32, path: &PathKey) {
     tell_opened(client, kind, path, 0);
 }
 
+/// False if there is no room, which is counted, or if another processor does it.
+#[inline(always)]
+fn insert_both(client: u64, server: u64, kind: u32) -> bool {
+    let refusal = match insert(client, kind) {
+        Err(refusal) => refusal,
+        Ok(()) => match insert(server, kind) {
+            Err(refusal) => refusal,
+            Ok(()) => return true,
+        },
+    };
+    if refusal == Refusal::NoRoom {
+        remove(client);
+        emit::seen(Kind::Opened as u16);
+        emit::lost(Kind::Opened as u16, Reason::MapFull);
+    }
+    false
+}
+
 #[inline(always)]
 fn tell_opened(client: u64, kind: u32, path: &PathKey, note: u32) {
     let Some(endpoint) = watched(client) else { return };
-    // SAFETY: `endpoint` points into the map; the path is copied before this function returns.
-    unsafe {
-        emit::set_out(endpoint, Kind::Opened, now_ns(), PATH_BYTES as u32, note, kind);
-        emit::with_kernel_bytes(endpoint, path.data.as_ptr() as u64, PATH_BYTES as u32);
-    }
-    emit::flush(endpoint);
-}
-
-/// Puts a blank endpoint into the map, in the place of one that is there.
-#[inline(always)]
-fn insert(sk: u64, kind: u32) -> bool {
-    /// `BPF_NOEXIST`, `BPF_EXIST` (linux/bpf.h)
-    const IF_ABSENT: u64 = 1;
-    const IF_PRESENT: u64 = 2;
-    if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, IF_ABSENT).is_ok() {
-        if let Some(slot) = filter_slot(sk) {
-            // SAFETY: points into the map.
-            unsafe { emit::count(slot, 1) };
-        }
-    } else if ENDPOINTS.insert(sk, &EMPTY_ENDPOINT, IF_PRESENT).is_err() {
-        return false;
-    }
-    let Some(endpoint) = ENDPOINTS.get_ptr_mut(&sk) else { return false };
-    // SAFETY: points into the map.
-    unsafe { store!(endpoint, kind, kind) };
-    true
-}
-
-#[inline(always)]
-fn remove(sk: u64) {
-    if ENDPOINTS.remove(&sk).is_ok()
-        && let Some(slot) = filter_slot(sk)
-    {
-        // SAFETY: points into the map.
-        unsafe { emit::count(slot, -1) };
-    }
-}
-
-#[inline(always)]
-fn for_end(sk: u64, connection: u64, peer: u64, end: u8) {
-    let Some(endpoint) = watched(sk) else { return };
-    // SAFETY: points into the map.
-    unsafe {
-        store!(endpoint, connection, connection);
-        store!(endpoint, sk, sk);
-        store!(endpoint, peer, peer);
-        store!(endpoint, end, end as u32);
-        store!(endpoint, aligned, 1);
-    }
+    // SAFETY: `endpoint` points into the map.
+    unsafe { emit::tell_opened(endpoint, path.data.as_ptr(), kind, note) };
 }
 
 /// The endpoint of a socket that was connected before the attach: found by its inode, while any is left to find.
 #[inline(always)]
 pub fn find_old(sk: u64) -> Option<*mut Endpoint> {
-    let pending = emit::old_connections()?;
+    if !old_ones_left() {
+        return None;
+    }
     let inode = socket::inode(sk)?;
     let value = *old_kind(inode)?;
     let peer = socket::peer(sk)?;
-    found(pending, inode);
+    found(inode);
     if let Some(inode) = socket::inode(peer) {
-        found(pending, inode);
+        found(inode);
     }
     let (client, server) = if value & OLD_SERVER != 0 { (peer, sk) } else { (sk, peer) };
     open_old(client, server, value & !OLD_SERVER);
@@ -270,10 +209,10 @@ pub fn find_old(sk: u64) -> Option<*mut Endpoint> {
 
 /// One end less to be found.
 #[inline(always)]
-fn found(pending: *mut u64, inode: u64) {
+fn found(inode: u64) {
     if OLD.remove(&inode).is_ok() {
-        // SAFETY: points into the map of counters.
-        unsafe { pending.write_volatile(pending.read_volatile().saturating_sub(1)) };
+        // SAFETY: a static of the programs', not 0 while there is one to be found; what is added is -1.
+        unsafe { emit::add(&raw mut OLD_LEFT, u64::MAX) };
     }
 }
 
@@ -290,13 +229,10 @@ fn open_old(client: u64, server: u64, kind: u32) {
         return;
     }
     let Some(connection) = socket::inode(client) else { return };
-    if !insert(client, kind) || !insert(server, kind) {
-        emit::seen(Kind::Opened as u16);
-        emit::lost(Kind::Opened as u16, Reason::MapFull);
+    if !insert_both(client, server, kind) {
         return;
     }
-    for_end(client, connection, server, CLIENT);
-    for_end(server, connection, client, SERVER);
+    pair(client, server, connection);
     for sk in [client, server] {
         if let Some(endpoint) = watched(sk) {
             // SAFETY: points into the map.
@@ -336,7 +272,7 @@ pub fn read_bytes(endpoint: *mut Endpoint, bytes: u64, queued: u32, skb: u64, ta
 unsafe fn is_to_be_told(endpoint: *mut Endpoint, queued: u32, skb: u64, taken: u32) -> bool {
     // SAFETY: both point into the map. The order matters: the points of a writer at rest are those of all that it has written.
     unsafe {
-        let Some(writer) = watched(load!(endpoint, peer)) else { return true };
+        let Some(writer) = peer_of(endpoint) else { return true };
         if mark::is_active(mark_of(writer)) {
             return true;
         }

@@ -1,150 +1,66 @@
-//! Writing records: the only place that touches the ring buffer and the loss counters.
-//!
-//! The walk sets out one record at a time in its endpoint ([`set_out`]); it is written when the next one is set out, when what it
-//! copies is about to change, or when the run ends ([`flush`]). So there is one copy of the code that writes, for the verifier
-//! too, and the end of a message can be told by the record that is still there.
+//! Writing to the ring buffer and to the loss counters: the only place that does. What a walk tells is put together in `batch`.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use spanlet_abi::counters::Counters;
-use spanlet_abi::event::{CLIENT, HEAD_BYTES, Head, Kind, Reason, Record, field, headers};
-use spanlet_abi::limits::{GIVEN_BYTES, LARGE_RECORD_BYTES, SMALL_RECORD_BYTES};
+use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
+use spanlet_abi::limits::{GIVEN_BYTES, PATH_BYTES};
 
-use crate::kernel::{at_most, copy, copy_user, opaque};
+use crate::kernel::{at_most, copy, opaque};
 use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, agent, load, store};
 
-/// Sets out a record without a payload: the walk's current frame, stream and offset.
-///
-/// The sequence number goes up whether or not there will be room: the agent sees the gap.
-///
-/// # Safety
-/// `endpoint` points into the map of endpoints.
+/// Writes an entry of several records, which the caller counts: the processor's so many-th.
 #[inline(always)]
-pub unsafe fn set_out(endpoint: *mut Endpoint, kind: Kind, time_ns: u64, length: u32, note: u32, field: u32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        flush(endpoint);
-        let head = &raw mut (*endpoint).head;
-        let sequence = load!(endpoint, sequence).wrapping_add(1);
-        store!(endpoint, sequence, sequence);
-        store!(head, kind, kind as u16);
-        store!(head, end, load!(endpoint, end) as u8);
-        store!(head, flags, load!(endpoint, flags) as u8);
-        store!(head, sequence, sequence);
-        store!(head, connection, load!(endpoint, connection));
-        store!(head, time_ns, time_ns);
-        store!(head, begun_ns, load!(endpoint, frame_begun_ns));
-        store!(head, offset, load!(endpoint, written));
-        store!(head, stream, load!(endpoint, stream));
-        store!(head, process, load!(endpoint, process));
-        store!(head, length, length);
-        store!(head, note, note);
-        store!(head, field, field);
-        store!(endpoint, kernel_bytes, 0);
-        store!(endpoint, user_bytes, 0);
-        store!(endpoint, pending, 1);
-    }
+pub fn put(records: &[u8], number: u32) -> bool {
+    EVENTS.output::<[u8]>(records, wakeup(number)).is_ok()
 }
 
-/// Adds kernel memory to the record that is set out.
+/// A path in whole words.
+const PATH_ROOM: usize = PATH_BYTES.next_multiple_of(8);
+
+/// Tells of an opened connection at once, with its path: whichever program finds it.
 ///
 /// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-pub unsafe fn with_kernel_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        store!(endpoint, kernel_from, from);
-        store!(endpoint, kernel_bytes, bytes);
-    }
-}
-
-/// Adds memory of the current process to the record that is set out, behind any kernel memory.
-///
-/// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-pub unsafe fn with_user_bytes(endpoint: *mut Endpoint, from: u64, bytes: u32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        store!(endpoint, user_from, from);
-        store!(endpoint, user_bytes, bytes);
-    }
-}
-
-/// Lets the record that is still there tell the end of a client's message too: that of its last field or, of a message without
-/// one that is told, of the request's headers.
-///
-/// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-pub unsafe fn ends_with(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let head = &raw mut (*endpoint).head;
-        let (kind, note) = (load!(head, kind), load!(head, note));
-        let complete = kind == Kind::Field as u16 && note & field::COMPLETE != 0
-            || kind == Kind::Headers as u16
-                && note & (headers::FRAME_COMPLETE | headers::CONTINUATION) == headers::FRAME_COMPLETE;
-        let fits = load!(endpoint, pending) != 0
-            && load!(head, end) == CLIENT
-            && load!(head, stream) == load!(endpoint, stream)
-            && complete;
-        if fits {
-            const { assert!(headers::ENDS == field::ENDS) };
-            store!(head, note, note | field::ENDS);
-            let written = load!(endpoint, written);
-            if kind == Kind::Headers as u16 {
-                store!(head, field, written.wrapping_sub(load!(head, offset)) as u32);
-            }
-            store!(head, offset, written);
-        }
-        fits
-    }
-}
-
-/// Writes the record that is set out if it copies kernel memory, which is about to change.
-///
-/// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-pub unsafe fn flush_kernel_bytes(endpoint: *mut Endpoint) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if load!(endpoint, pending) != 0 && load!(endpoint, kernel_bytes) != 0 {
-            write_out(endpoint);
-        }
-    }
-}
-
-/// Writes the record that is set out, if one is.
-#[inline(always)]
-pub fn flush(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    if unsafe { load!(endpoint, pending) } != 0 {
-        write_out(endpoint);
-    }
-}
-
+/// `endpoint` points into the map.
 #[inline(never)]
-fn write_out(endpoint: *mut Endpoint) {
+pub unsafe fn tell_opened(endpoint: *mut Endpoint, path: *const u8, kind: u32, note: u32) {
+    seen(Kind::Opened as u16);
     // SAFETY: points into the map.
-    unsafe {
-        store!(endpoint, pending, 0);
-        let bytes = load!(endpoint, kernel_bytes) + load!(endpoint, user_bytes);
-        let head = &raw mut (*endpoint).head;
-        store!(head, captured, bytes);
-        seen(load!(head, kind));
-        let wakeup = wakeup(load!(head, sequence));
-        let written = if bytes == 0 {
-            write::<0>(endpoint, wakeup)
-        } else if bytes <= SMALL_RECORD_BYTES as u32 - KERNEL_BYTES as u32 {
-            write::<SMALL_RECORD_BYTES>(endpoint, wakeup)
-        } else {
-            write::<LARGE_RECORD_BYTES>(endpoint, wakeup)
+    let sequence = unsafe { load!(endpoint, sequence) }.wrapping_add(1);
+    // SAFETY: as above.
+    unsafe { store!(endpoint, sequence, sequence) };
+    let Some(mut entry) = EVENTS.reserve::<Record<PATH_ROOM>>(0) else {
+        lost(Kind::Opened as u16, Reason::RingFull);
+        return;
+    };
+    // SAFETY: the entry has room for a head and a path; `path` is one.
+    let copied = unsafe {
+        let record = entry.as_mut_ptr();
+        let head = Head {
+            kind: Kind::Opened as u16,
+            end: load!(endpoint, end) as u8,
+            flags: 0,
+            sequence,
+            connection: load!(endpoint, connection),
+            time_ns: crate::connection::now_ns(),
+            begun_ns: 0,
+            offset: 0,
+            stream: 0,
+            process: load!(endpoint, process),
+            length: PATH_BYTES as u32,
+            captured: PATH_BYTES as u32,
+            note,
+            field: kind,
         };
-        if let Err(reason) = written {
-            count_lost(load!(head, kind), reason); // in place: a call more would be one too deep
-        }
+        (&raw mut (*record).head).write(head);
+        // What the last word has beyond the path is to be zero.
+        (&raw mut (*record).data).cast::<u64>().add(PATH_ROOM / 8 - 1).write_volatile(0);
+        copy((&raw mut (*record).data).cast(), PATH_BYTES as u32, path as u64)
+    };
+    if copied {
+        entry.submit(wakeup_now());
+    } else {
+        entry.discard(BPF_RB_NO_WAKEUP as u64);
+        lost(Kind::Opened as u16, Reason::ReadFault);
     }
 }
 
@@ -184,12 +100,12 @@ pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note:
     entry.submit(wakeup(sequence));
 }
 
-/// Whether a record wakes the agent: once, until it has looked. Only some records of an end ask how full the ring is.
+/// Whether an entry wakes the agent: once, until it has looked. Only some ask how full the ring is.
 #[inline(always)]
-fn wakeup(sequence: u32) -> u64 {
-    /// A power of two: what so many records of every end take is small beside what may fill.
+fn wakeup(number: u32) -> u64 {
+    /// A power of two: what so many entries take, of each processor's writes and of each end's reads, is small beside what may fill.
     const ASK_EVERY: u32 = 8;
-    if sequence.is_multiple_of(ASK_EVERY) { wakeup_now() } else { BPF_RB_NO_WAKEUP as u64 }
+    if number.is_multiple_of(ASK_EVERY) { wakeup_now() } else { BPF_RB_NO_WAKEUP as u64 }
 }
 
 #[inline(always)]
@@ -197,7 +113,7 @@ fn wakeup_now() -> u64 {
     if EVENTS.query(BPF_RB_AVAIL_DATA as u64) <= agent!(wake_bytes) as u64 {
         return BPF_RB_NO_WAKEUP as u64;
     }
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return BPF_RB_NO_WAKEUP as u64 };
+    let Some(counters) = counters() else { return BPF_RB_NO_WAKEUP as u64 };
     // SAFETY: a field of a map value. Two CPUs that see 0 at once wake the agent twice, which does no harm.
     unsafe {
         if load!(counters, woken) != 0 {
@@ -240,29 +156,6 @@ pub unsafe fn tell_given(given: *mut Given) -> bool {
     written.is_ok()
 }
 
-/// Most bytes of kernel memory in a record.
-const KERNEL_BYTES: u64 = 128;
-
-/// # Safety
-/// `endpoint` points into the map of endpoints.
-#[inline(always)]
-unsafe fn write<const N: usize>(endpoint: *mut Endpoint, wakeup: u64) -> Result<(), Reason> {
-    // SAFETY: the caller's promise; both parts are clamped to the room, which the larger records have for both.
-    unsafe {
-        let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else { return Err(Reason::RingFull) };
-        let record = entry.as_mut_ptr();
-        copy_head((&raw mut (*record).head).cast(), (&raw const (*endpoint).head).cast());
-        let data: *mut u8 = (&raw mut (*record).data).cast();
-        if N == 0 || payload::<N>(endpoint, data) {
-            entry.submit(wakeup);
-            Ok(())
-        } else {
-            entry.discard(wakeup);
-            Err(Reason::ReadFault)
-        }
-    }
-}
-
 /// Word by word: a copy of the structure would be a loop over bytes on this target.
 ///
 /// # Safety
@@ -277,64 +170,48 @@ unsafe fn copy_head(to: *mut u64, from: *const u64) {
     }
 }
 
-/// # Safety
-/// `endpoint` points into the map of endpoints, `data` has room for `N` bytes.
-#[inline(always)]
-unsafe fn payload<const N: usize>(endpoint: *mut Endpoint, data: *mut u8) -> bool {
-    // SAFETY: the caller's promise; the first part is at most KERNEL_BYTES, the second ends before N.
-    unsafe {
-        let kernel_bytes = at_most(load!(endpoint, kernel_bytes) as u64, KERNEL_BYTES);
-        if kernel_bytes != 0 && !copy(data, kernel_bytes as u32, load!(endpoint, kernel_from)) {
-            return false;
-        }
-        let kernel_bytes = at_most(load!(endpoint, kernel_bytes) as u64, KERNEL_BYTES);
-        let user_bytes = at_most(load!(endpoint, user_bytes) as u64, N as u64 - KERNEL_BYTES);
-        user_bytes == 0 || copy_user(data.add(kernel_bytes as usize), user_bytes as u32, load!(endpoint, user_from))
-    }
-}
-
 /// Counts a record that was to be written.
 #[inline(always)]
 pub fn seen(kind: u16) {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    let Some(counters) = counters() else { return };
     let kind = opaque(kind as u64);
     if kind < Kind::COUNT as u64 {
         // SAFETY: inside the array; the counter is shared, so the addition is atomic.
-        unsafe { add((&raw mut (*counters).seen).cast::<u64>().add(kind as usize)) };
+        unsafe { add((&raw mut (*counters).seen).cast::<u64>().add(kind as usize), 1) };
     }
 }
 
 /// Counts a record that could not be written.
 #[inline(never)]
 pub fn lost(kind: u16, reason: Reason) {
-    count_lost(kind, reason);
+    count_lost(kind, reason, 1);
 }
 
+/// The same of several.
 #[inline(always)]
-fn count_lost(kind: u16, reason: Reason) {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+pub fn count_lost(kind: u16, reason: Reason, count: u64) {
+    let Some(counters) = counters() else { return };
     let index = opaque(kind as u64 * Reason::COUNT as u64 + reason as u64);
     if index < (Kind::COUNT * Reason::COUNT) as u64 {
         // SAFETY: inside the array of arrays.
-        unsafe { add((&raw mut (*counters).lost).cast::<u64>().add(index as usize)) };
+        unsafe { add((&raw mut (*counters).lost).cast::<u64>().add(index as usize), count) };
     }
 }
 
-/// Whether connections older than the attach are still to be found.
 #[inline(always)]
-pub fn old_connections() -> Option<*mut u64> {
-    let counters: *mut Counters = COUNTERS.get_ptr_mut(0)?;
-    // SAFETY: a field of a map value.
-    unsafe { if load!(counters, old_connections) == 0 { None } else { Some(&raw mut (*counters).old_connections) } }
+pub fn counters() -> Option<*mut Counters> {
+    COUNTERS.get_ptr_mut(0)
 }
 
+/// Adds to a counter of 64 bits.
+///
 /// # Safety
 /// `counter` points into a map value.
 #[inline(always)]
-unsafe fn add(counter: *mut u64) {
+pub unsafe fn add(counter: *mut u64, count: u64) {
     // SAFETY: the caller's promise; aligned, since every counter is a u64 in a repr(C) struct of them. The target's core has
     // no read-modify-write atomics, the instruction set has this one.
-    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) count) };
 }
 
 /// Adds to a counter of 32 bits.

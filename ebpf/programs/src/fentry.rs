@@ -2,12 +2,13 @@
 
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use spanlet_abi::counters::{Program, Runs};
+use spanlet_abi::counters::Program;
 
-use crate::connection::{self, watched};
+use crate::connection;
 use crate::cost;
+use crate::endpoints::{self, watched};
 use crate::iterator;
-use crate::kernel::{field, typed};
+use crate::kernel::{field, low_half, typed};
 use crate::maps::{layout, load};
 use crate::mark;
 use crate::socket;
@@ -18,20 +19,22 @@ const MSG_PEEK: u32 = 2;
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fentry(function = "unix_stream_sendmsg")]
 pub fn fentry_send(context: FEntryContext) -> i32 {
-    cost::of(Program::Send, |slot| {
-        // SAFETY: the verifier knows the types of the function's arguments.
-        unsafe {
-            let sk = cost::number_of(slot, typed(context.arg::<u64>(0), layout!(socket_sk)));
-            send_begins::<true>(sk, context.arg::<u64>(1));
+    // SAFETY: the verifier knows the types of the function's arguments.
+    unsafe {
+        let sk = typed(context.arg::<u64>(0), layout!(socket_sk));
+        if endpoints::may_be_watched(low_half(sk)) {
+            cost::of(Program::Send, |slot| {
+                send_begins::<true>(cost::number_of(slot, sk), context.arg::<u64>(1));
+            });
         }
-    });
+    }
     0
 }
 
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send(context: FExitContext) -> i32 {
-    cost::of(Program::Accepted, |slot| send_ends::<true>(&context, slot));
+    send_ends::<true>(&context);
     0
 }
 
@@ -40,49 +43,55 @@ pub fn fexit_send(context: FExitContext) -> i32 {
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[fexit(function = "unix_stream_sendmsg")]
 pub fn fexit_send_bounded(context: FExitContext) -> i32 {
-    cost::of(Program::Accepted, |slot| send_ends::<false>(&context, slot));
+    send_ends::<false>(&context);
     0
 }
 
 #[inline(always)]
-fn send_ends<const LOOP: bool>(context: &FExitContext, slot: *mut Runs) {
+fn send_ends<const LOOP: bool>(context: &FExitContext) {
     let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
     // SAFETY: the verifier knows the type of the function's argument.
-    let sk = unsafe { cost::number_of(slot, typed(context.arg::<u64>(0), layout!(socket_sk))) };
-    let Some(endpoint) = watched(sk) else { return };
-    // SAFETY: points into the map.
-    unsafe {
-        let Some(mark) = mark::of_write(endpoint) else { return };
-        if load!(mark, message) != message {
-            return;
-        }
-        if result > 0 {
-            walk::accepted::<LOOP>(endpoint, result as u64);
-        }
-        mark::end(mark);
+    let sk: u64 = unsafe { typed(context.arg::<u64>(0), layout!(socket_sk)) };
+    if !endpoints::may_be_known(low_half(sk)) {
+        return;
     }
+    cost::of(Program::Accepted, |slot| {
+        // SAFETY: the slot is this run's; what is found points into the map.
+        unsafe {
+            let Some(endpoint) = watched(cost::number_of(slot, sk)) else { return };
+            let Some(mark) = mark::of_write(endpoint) else { return };
+            if load!(mark, message) != message {
+                return;
+            }
+            if result > 0 {
+                walk::accepted::<LOOP>(endpoint, result as u64);
+            }
+            mark::end(mark);
+        }
+    });
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[fentry(function = "unix_stream_read_actor")]
 pub fn fentry_read(context: FEntryContext) -> i32 {
-    cost::of(Program::Read, |slot| {
-        let state = context.arg::<u64>(3);
-        // SAFETY: the verifier knows the type of the function's argument and of what it points to.
-        let (sk, flags, queued) = unsafe {
-            let socket: u64 = typed(state, layout!(read_state_socket));
-            if socket == 0 {
-                return;
-            }
-            let sk: u64 = typed(socket, layout!(socket_sk));
-            if sk == 0 {
-                return;
-            }
-            let queued = typed(sk, layout!(sock_receive_queue_length));
-            (cost::number_of(slot, sk), typed(state, layout!(read_state_flags)), queued)
-        };
-        read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags, Some(queued));
-    });
+    let state = context.arg::<u64>(3);
+    // SAFETY: the verifier knows the type of the function's argument and of what it points to.
+    unsafe {
+        let socket: u64 = typed(state, layout!(read_state_socket));
+        if socket == 0 {
+            return 0;
+        }
+        let sk: u64 = typed(socket, layout!(socket_sk));
+        if sk == 0 || !endpoints::may_be_watched(low_half(sk)) {
+            return 0;
+        }
+        cost::of(Program::Read, |slot| {
+            let (flags, queued) =
+                (typed(state, layout!(read_state_flags)), typed(sk, layout!(sock_receive_queue_length)));
+            let sk = cost::number_of(slot, sk);
+            read_actor(sk, context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2), flags, Some(queued));
+        });
+    }
     0
 }
 

@@ -5,30 +5,28 @@ use spanlet_abi::limits::{MAX_FRAME_BYTES, PROOF_FRAMES};
 use crate::ahead;
 use crate::kernel::{copy_user, opaque, read_user};
 use crate::maps::{Endpoint, Mark, load, store};
-use crate::walk::{address, advance, mark_of, next_segment};
+use crate::walk::{Walk, address, advance, mark_of, next_segment};
 
 pub const FRAME_HEADER_BYTES: u64 = 9;
 /// The highest registered type, PRIORITY_UPDATE (RFC 9218 §7.1).
 const HIGHEST_TYPE: u32 = 0x10;
 
-/// Takes all nine bytes, if they are in one piece.
+/// Takes all nine bytes and what they say, if they are in one piece.
 ///
 /// # Safety
-/// `endpoint` points into the map.
+/// `walk` points into the maps.
 #[inline(always)]
-pub unsafe fn whole_header(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map; the header has room for two words.
+pub unsafe fn whole_header(walk: Walk) -> bool {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
         if load!(endpoint, have) != 0 || load!(mark, part) < FRAME_HEADER_BYTES {
             return false;
         }
-        let Some(ahead) = ahead::of_cursor(endpoint, FRAME_HEADER_BYTES) else { return false };
-        let header = (&raw mut (*endpoint).header).cast::<u64>();
-        header.write_volatile(ahead::word(ahead));
-        header.add(1).write_volatile(ahead::word(ahead.add(8)));
+        let Some(ahead) = ahead::of_cursor(walk, FRAME_HEADER_BYTES) else { return false };
+        parse(endpoint, ahead::word(ahead), ahead.add(8).read_volatile());
         store!(endpoint, frame_begun_ns, load!(mark, time_ns));
-        store!(endpoint, have, FRAME_HEADER_BYTES as u32);
         advance(endpoint, FRAME_HEADER_BYTES);
         true
     }
@@ -68,23 +66,34 @@ pub unsafe fn header_bytes(endpoint: *mut Endpoint) -> bool {
     }
 }
 
-/// Takes the header apart.
+/// Takes the header apart that was put together.
 ///
 /// # Safety
 /// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn parse_header(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
+pub unsafe fn parse_bytes(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map; the header has room for more than nine bytes and is aligned to eight.
     unsafe {
         let header = (&raw const (*endpoint).header).cast::<u8>();
-        let at = |i: usize| header.add(i).read_volatile() as u32;
-        store!(endpoint, length, at(0) << 16 | at(1) << 8 | at(2));
-        store!(endpoint, frame, at(3));
-        store!(endpoint, flags, at(4));
-        // The reserved bit is ignored (RFC 9113 §4.1).
-        store!(endpoint, stream, (at(5) & 0x7f) << 24 | at(6) << 16 | at(7) << 8 | at(8));
-        store!(endpoint, left, load!(endpoint, length));
+        parse(endpoint, header.cast::<u64>().read_volatile(), header.add(8).read_volatile());
         store!(endpoint, have, 0);
+    }
+}
+
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+unsafe fn parse(endpoint: *mut Endpoint, first_eight: u64, last: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = u64::from_be(first_eight);
+        let length = (first >> 40) as u32;
+        store!(endpoint, length, length);
+        store!(endpoint, left, length);
+        store!(endpoint, frame, (first >> 32) as u32 & 0xff);
+        store!(endpoint, flags, (first >> 24) as u32 & 0xff);
+        // The reserved bit is ignored (RFC 9113 §4.1).
+        store!(endpoint, stream, (first as u32 & 0x7f_ffff) << 8 | last as u32);
     }
 }
 

@@ -40,6 +40,15 @@ pub unsafe fn typed<T: Copy>(structure: u64, offset: u32) -> T {
     unsafe { core::ptr::read_volatile(structure.wrapping_add(offset as u64) as *const T) }
 }
 
+/// The lower half of what the verifier takes for a pointer, as a number that can be reckoned with.
+#[inline(always)]
+pub fn low_half(pointer: u64) -> u32 {
+    let low: u64;
+    // SAFETY: copies half of a register, and fills the other with zeroes.
+    unsafe { core::arch::asm!("w0 = w1", in("r1") pointer, out("r0") low, options(nomem, nostack, preserves_flags)) };
+    low as u32
+}
+
 /// Copies kernel memory.
 ///
 /// # Safety

@@ -9,12 +9,13 @@ use aya_ebpf::programs::ProbeContext;
 use spanlet_abi::counters::Program;
 use spanlet_abi::layout::Action;
 
-use crate::connection::{self, watched};
+use crate::connection;
 use crate::cost;
+use crate::endpoints::{self, watched};
 use crate::fentry;
 use crate::iterator;
 use crate::kernel::field;
-use crate::maps::{Mark, layout, load, store};
+use crate::maps::{Endpoint, Mark, layout, load, store};
 use crate::mark;
 use crate::socket;
 use crate::walk;
@@ -22,20 +23,22 @@ use crate::walk;
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[kprobe]
 pub fn kprobe_send(context: ProbeContext) -> u32 {
-    cost::of(Program::Send, |_| {
-        let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return };
-        let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
-        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
-        // SAFETY: the message is read by a helper.
-        unsafe { fentry::send_begins::<false>(sk, message) };
-    });
+    let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return 0 };
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return 0 };
+    if endpoints::may_be_watched(sk as u32) {
+        cost::of(Program::Send, |_| {
+            let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
+            // SAFETY: the message is read by a helper.
+            unsafe { fentry::send_begins::<false>(sk, message) };
+        });
+    }
     0
 }
 
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable(context: ProbeContext) -> u32 {
-    cost::of(Program::Accepted, |_| readable::<true>(&context));
+    readable::<true>(&context);
     0
 }
 
@@ -44,31 +47,35 @@ pub fn kprobe_readable(context: ProbeContext) -> u32 {
 /// match-proto: `void sock_def_readable(struct sock *sk)`
 #[kprobe]
 pub fn kprobe_readable_bounded(context: ProbeContext) -> u32 {
-    cost::of(Program::Accepted, |_| readable::<false>(&context));
+    readable::<false>(&context);
     0
 }
 
 #[inline(always)]
 fn readable<const LOOP: bool>(context: &ProbeContext) {
     let Some(told) = argument(context, layout!(regs_argument_0)) else { return };
-    if let Some(reader) = watched(told) {
-        // SAFETY: points into the map.
-        queued::<LOOP>(unsafe { load!(reader, peer) });
-    } else if let Some(mark) = mark::active() {
-        connected(mark);
+    if !endpoints::may_be_known(told as u32) && !mark::may_be_active() {
+        return;
     }
+    cost::of(Program::Accepted, |_| {
+        if let Some(reader) = watched(told) {
+            queued::<LOOP>(reader);
+        } else if let Some(mark) = mark::active() {
+            connected(mark);
+        }
+    });
 }
 
 /// match-proto: `int unix_stream_read_actor(struct sk_buff *skb, int skip, int chunk, struct unix_stream_read_state *state)`
 #[kprobe]
 pub fn kprobe_read(context: ProbeContext) -> u32 {
+    let Some(state) = argument(&context, layout!(regs_function_argument_3)) else { return 0 };
+    let Some(socket) = field(state, layout!(read_state_socket)) else { return 0 };
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return 0 };
+    if !endpoints::may_be_watched(sk as u32) {
+        return 0;
+    }
     cost::of(Program::Read, |_| {
-        let Some(state) = argument(&context, layout!(regs_function_argument_3)) else { return };
-        let Some(socket) = field(state, layout!(read_state_socket)) else { return };
-        let Some(sk) = field(socket, layout!(socket_sk)) else { return };
-        if !connection::may_be_watched(sk) {
-            return;
-        }
         let Some(flags) = field(state, layout!(read_state_flags)) else { return };
         let Some(skb) = argument(&context, layout!(regs_argument_0)) else { return };
         let Some(skip) = argument(&context, layout!(regs_argument_1)) else { return };
@@ -128,7 +135,8 @@ fn argument(context: &ProbeContext, register: u32) -> Option<u64> {
     at!(112 104 96 88 0 8 16 24)
 }
 
-#[inline(always)]
+/// Not in line: what it keeps on the stack is none of the walk's.
+#[inline(never)]
 fn connected(mark: *mut Mark) {
     // SAFETY: points into the map.
     let (sk, action, address, length) =
@@ -145,8 +153,8 @@ fn connected(mark: *mut Mark) {
 
 /// A mark that a refused send left over is recognised: it would claim more than its iterator held.
 #[inline(always)]
-fn queued<const LOOP: bool>(sk: u64) {
-    let Some(endpoint) = watched(sk) else { return };
+fn queued<const LOOP: bool>(reader: *mut Endpoint) {
+    let Some(endpoint) = endpoints::peer_of(reader) else { return };
     // SAFETY: points into the map.
     unsafe {
         let Some(mark) = mark::of_write(endpoint) else { return };

@@ -3,22 +3,25 @@
 //! ```text
 //! mode           entry programs            shared body
 //! tracepoint.rs  sys_enter, sys_exit    ─┐
-//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► emit.rs ─► ring buffer
-//! kprobe.rs      unix_stream_* (kprobe) ─┘     (which sockets)  (frames)   (fields)
+//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► batch.rs ─► emit.rs ─► ring
+//! kprobe.rs      unix_stream_* (kprobe) ─┘     (endpoints.rs)  (frames)   (fields)
 //!
-//! every mode     process.rs: fork, exec, exit ─► given.rs (arguments, CNI_*) ─────────────────────────► emit.rs
+//! every mode     process.rs: fork, exec, exit ─► given.rs (arguments, CNI_*) ──────────────────────────► emit.rs
 //! ```
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod ahead;
+mod batch;
 mod connection;
 mod cost;
 mod emit;
+mod endpoints;
 mod fentry;
 mod frame;
 mod given;
+mod id;
 mod iterator;
 mod kernel;
 mod kprobe;

@@ -2,13 +2,13 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, Stack};
 use spanlet_abi::counters::{Counters, Program, Runs};
-use spanlet_abi::event::Head;
+use spanlet_abi::event::{HEAD_BYTES, Head, Kind};
 use spanlet_abi::layout::{Agent, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{
-    FILTER_SLOTS, GIVEN_BYTES, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS, MAX_PROCESSES, MAX_STREAMS, MAX_TASKS,
-    PATH_BYTES, THREAD_SLOTS,
+    BATCH_BYTES, GIVEN_BYTES, HEADER_BLOCK_BYTES, HOLDER_SLOTS, ID_BYTES, MAX_ENDPOINTS, MAX_MARKS, MAX_PATHS,
+    MAX_STREAMS, MAX_TASKS, PATH_BYTES, SOCKET_SLOTS, THREAD_SLOTS,
 };
 use spanlet_abi::task::Task;
 
@@ -40,15 +40,18 @@ pub const CRI: u32 = 1;
 pub const IGNORED: u32 = 0xffff;
 pub const CONNECTING: u32 = 1 << 16;
 
-/// One end of a watched connection; its key is the address of its `struct sock`.
+/// One end of a watched connection.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Endpoint {
     /// Inode of the client's socket.
     pub connection: u64,
-    /// `struct sock` of this end, and of the other.
+    /// `struct sock` of this end, 0 while the place is free, and of the other.
     pub sk: u64,
     pub peer: u64,
+    /// Its own place in the array, and what is that of the other end as long as that is there.
+    pub index: u32,
+    pub peer_index: u32,
     /// Bytes accepted from this end, and handed to it.
     pub written: u64,
     pub read: u64,
@@ -72,14 +75,14 @@ pub struct Endpoint {
     pub left: u32,
     /// Bytes of a cut frame header in `header`.
     pub have: u32,
+    /// Bytes copied of the current header block.
+    pub copied: u32,
     pub header: [u8; 16],
     /// The current frame's length, type, flags and stream.
     pub length: u32,
     pub frame: u32,
     pub flags: u32,
     pub stream: u32,
-    /// Bytes copied of the current header block.
-    pub copied: u32,
     /// 1 if `read` counts from where the other end's `written` does.
     pub aligned: u32,
     /// The current stream's window holds fields that are to be looked at before its frame ends.
@@ -89,30 +92,47 @@ pub struct Endpoint {
     pub point: u64,
     pub point_before: u64,
     pub told: u64,
-    /// A record that is to be written, 0 or 1; what it copies: first kernel memory, then user memory.
-    pub pending: u32,
-    pub kernel_bytes: u32,
-    pub user_bytes: u32,
     /// Marks of other threads that wait in the map of marks.
     pub parked: u32,
-    pub kernel_from: u64,
-    pub user_from: u64,
-    pub head: Head,
+    pub zero: u32,
     /// The write that is walked, or is to be: one thread at a time.
     pub mark: Mark,
     /// The first message of the stream that was in frames last: others wait in the map of streams.
     pub message: Message,
     /// kprobe: the iterator of the message that is about to be sent.
     pub iterator: [u8; ITERATOR_BYTES],
-    /// User memory from `ahead_from` on, valid within one run of a program.
+}
+
+/// What a run that walks a write works with; nothing in it outlives the run. Each mode has one program that walks, and that does
+/// not run twice at once on one processor.
+#[repr(C)]
+pub struct Scratch {
+    /// User memory from `ahead_from` on.
     pub ahead_from: u64,
     pub ahead_bytes: u64,
     pub ahead: [u8; AHEAD + AHEAD_SLACK],
+    /// Bytes of `records` that are set out, and where the last of them begins, or [`NO_RECORD`].
+    pub used: u64,
+    pub last: u64,
+    /// How many of each kind, a byte for each: none has more in a batch.
+    pub counts: [u64; KIND_WORDS],
+    /// Batches so far.
+    pub batches: u64,
+    pub records: [u8; RECORDS_BYTES],
 }
 
-/// Bytes read ahead at once: what stands in front of a message takes 9 + 5 + 24.
-pub const AHEAD: usize = 64;
-/// What is taken of them begins inside and is shorter than this.
+/// Words that hold a byte for each kind.
+pub const KIND_WORDS: usize = Kind::COUNT.div_ceil(8);
+const _: () = assert!(BATCH_BYTES / HEAD_BYTES < u8::MAX as usize);
+
+/// [`Scratch::last`] without one.
+pub const NO_RECORD: u64 = u64::MAX;
+/// A record is begun where the batch is not full yet: then the largest still fits.
+pub const RECORDS_BYTES: usize = BATCH_BYTES + HEAD_BYTES + WINDOW + HEADER_BLOCK_BYTES + 8;
+
+/// Bytes read ahead at once: a call's request mostly fits, and its answer.
+pub const AHEAD: usize = 512;
+/// What is taken of them begins inside and is no longer than this.
 pub const AHEAD_SLACK: usize = 64;
 
 /// What a thread is about to do, from the entry of a system call or function until its bytes are accepted.
@@ -147,8 +167,15 @@ pub struct Mark {
     pub accepted: u64,
 }
 
-/// Bytes of [`Message::window`]: an id may be taken behind what is already there.
-pub const WINDOW: usize = 2 * ID_BYTES;
+/// Of the sockets with one hash: how many are watched, and the place of the one that was added last.
+#[repr(C)]
+pub struct SocketSlot {
+    pub watched: u32,
+    pub hint: u32,
+}
+
+/// Bytes of [`Message::window`]: an id may be taken behind what is already there, and is copied in whole words.
+pub const WINDOW: usize = 2 * ID_BYTES + 8;
 
 /// How far the first message of a stream has been looked at.
 #[repr(C)]
@@ -184,7 +211,6 @@ pub struct Message {
     pub end_offset: u64,
     pub end_ns: u64,
     pub window: [u8; WINDOW],
-    pub shifted: [u8; WINDOW],
 }
 
 /// A stream of one direction.
@@ -224,15 +250,27 @@ pub static COUNTERS: Array<Counters> = Array::with_max_entries(1, MMAPABLE);
 /// A slot for each program and CPU, CPUs side by side; resized by the agent to the machine's CPUs before loading.
 #[map]
 pub static RUNS: Array<Runs> = Array::with_max_entries(Program::COUNT as u32, MMAPABLE);
-/// Keyed by the address of the `struct sock`: it is what every hook has at hand, and is deleted when the socket is released.
+/// The ends of watched connections.
 #[map]
-pub static ENDPOINTS: HashMap<u64, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
-/// How many endpoints have a hash: where it is 0, a look-up in [`ENDPOINTS`] is spared.
+pub static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINTS, 0);
+/// Places in [`ENDPOINTS`] that are free; filled by the agent.
 #[map]
-pub static FILTER: Array<[u32; FILTER_SLOTS]> = Array::with_max_entries(1, 0);
+pub static FREE: Stack<u32> = Stack::with_max_entries(MAX_ENDPOINTS, 0);
+/// Address of a `struct sock`, which is what every hook has at hand → its place in [`ENDPOINTS`], until the socket is released.
+#[map]
+pub static INDEX: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+/// The short way there, by hash: most sockets are not watched, and most that are have a slot for themselves.
+#[unsafe(no_mangle)]
+pub static mut SOCKETS: [SocketSlot; SOCKET_SLOTS] = [const { SocketSlot { watched: 0, hint: 0 } }; SOCKET_SLOTS];
+/// 1 for the hash of each process that holds a watched socket (tracepoint mode). It stays when the process ends, and then costs others
+/// that have the same hash a look at their descriptors.
+#[map]
+pub static HOLDERS: Array<u32> = Array::with_max_entries(HOLDER_SLOTS, 0);
 /// How many threads have an active mark in [`MARKS`], by hash: where it is none, a look-up is spared.
+#[unsafe(no_mangle)]
+pub static mut THREADS: [u32; THREAD_SLOTS] = [0; THREAD_SLOTS];
 #[map]
-pub static THREADS: Array<[u32; THREAD_SLOTS]> = Array::with_max_entries(1, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Marks of threads whose endpoint is not known at once, or has another thread's mark. Keyed by thread: a thread is in one system
 /// call at a time. The oldest go: a thread that has ended leaves its mark.
 #[map]
@@ -243,9 +281,6 @@ pub static STREAMS: LruHashMap<StreamKey, Message> = LruHashMap::with_max_entrie
 /// Watched paths (with their final zero) and prefixes → `call::SocketKind`.
 #[map]
 pub static PATHS: LpmTrie<[u8; PATH_BYTES], u32> = LpmTrie::with_max_entries(MAX_PATHS, NO_PREALLOC);
-/// Processes that hold a watched socket, in the initial pid namespace (tracepoint mode).
-#[map]
-pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PROCESSES, 0);
 /// Inodes of sockets that were connected before the attach → `call::SocketKind`, with `event::OLD_SERVER` for the accepted end.
 #[map]
 pub static OLD: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
@@ -256,6 +291,11 @@ pub static TASKS: HashMap<u32, Task> = HashMap::with_max_entries(MAX_TASKS, 0);
 #[map]
 pub static GIVEN: PerCpuArray<Given> = PerCpuArray::with_max_entries(1, 0);
 
+/// Ends of connections older than the attach that are not found yet: set by the agent, counted down by the programs.
+#[unsafe(link_section = ".data.old")]
+#[unsafe(no_mangle)]
+pub static mut OLD_LEFT: u64 = 0;
+
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout::EMPTY;
 #[unsafe(no_mangle)]
@@ -263,27 +303,12 @@ pub static AGENT: Agent = Agent { process: 0, net_inum: 0, pid_inum: 0, cpus: 0,
 #[unsafe(no_mangle)]
 pub static ACTIONS: [u8; SYSTEM_CALLS] = [0; SYSTEM_CALLS];
 
-const NO_HEAD: Head = Head {
-    kind: 0,
-    end: 0,
-    flags: 0,
-    sequence: 0,
-    connection: 0,
-    time_ns: 0,
-    begun_ns: 0,
-    offset: 0,
-    stream: 0,
-    process: 0,
-    length: 0,
-    captured: 0,
-    note: 0,
-    field: 0,
-};
-
 pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     connection: 0,
     sk: 0,
     peer: 0,
+    index: 0,
+    peer_index: 0,
     written: 0,
     read: 0,
     frame_begun_ns: 0,
@@ -297,30 +322,22 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     track: 0,
     left: 0,
     have: 0,
+    copied: 0,
     header: [0; 16],
     length: 0,
     frame: 0,
     flags: 0,
     stream: 0,
-    copied: 0,
     aligned: 0,
     unparsed: 0,
     point: 0,
     point_before: 0,
     told: 0,
-    pending: 0,
-    kernel_bytes: 0,
-    user_bytes: 0,
     parked: 0,
-    kernel_from: 0,
-    user_from: 0,
-    head: NO_HEAD,
+    zero: 0,
     mark: BLANK_MARK,
     message: BLANK_MESSAGE,
     iterator: [0; ITERATOR_BYTES],
-    ahead_from: 0,
-    ahead_bytes: 0,
-    ahead: [0; AHEAD + AHEAD_SLACK],
 };
 
 pub static EMPTY_MARK: Mark = BLANK_MARK;
@@ -366,7 +383,6 @@ const BLANK_MESSAGE: Message = Message {
     end_offset: 0,
     end_ns: 0,
     window: [0; WINDOW],
-    shifted: [0; WINDOW],
 };
 
 /// A layout field. The read is volatile: the value is set after compilation.

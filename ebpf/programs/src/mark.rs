@@ -14,7 +14,7 @@ use spanlet_abi::limits::THREAD_SLOTS;
 
 use crate::connection::{now_ns, thread};
 use crate::emit;
-use crate::kernel::copy;
+use crate::kernel::{copy, opaque};
 use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, load, store};
 
 /// The current thread begins to write to an endpoint; the mark is blank but for what is given.
@@ -110,7 +110,7 @@ pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
         store!(mark, action, action as u32);
         if load!(mark, counted) == 0 {
             store!(mark, counted, 1);
-            emit::count(slot(thread)?, 1);
+            emit::count(slot(thread), 1);
         }
     }
     Some(mark)
@@ -128,12 +128,19 @@ pub fn begin_connect(sk: u64, address: u64, length: u64) {
     }
 }
 
-/// What the current thread has begun. That most have begun nothing is known without a look-up.
+/// Whether the current thread may have begun something. Most have begun nothing, which is known without a look-up.
+#[inline(always)]
+pub fn may_be_active() -> bool {
+    // SAFETY: points into the map.
+    unsafe { slot(thread()).read_volatile() != 0 }
+}
+
+/// What the current thread has begun.
 #[inline(always)]
 pub fn active() -> Option<*mut Mark> {
     let thread = thread();
     // SAFETY: points into the map.
-    if unsafe { slot(thread)?.read_volatile() } == 0 {
+    if unsafe { slot(thread).read_volatile() } == 0 {
         return None;
     }
     let mark = MARKS.get_ptr_mut(&thread)?;
@@ -143,11 +150,11 @@ pub fn active() -> Option<*mut Mark> {
 
 /// How many of a slot's threads have begun something. One that was killed meanwhile stays counted, which costs time only.
 #[inline(always)]
-fn slot(thread: u64) -> Option<*mut u32> {
+fn slot(thread: u64) -> *mut u32 {
     const { assert!(THREAD_SLOTS.is_power_of_two()) };
-    let slots: *mut u32 = THREADS.get_ptr_mut(0)?.cast();
+    let slots: *mut u32 = (&raw mut THREADS).cast();
     // SAFETY: inside the array.
-    Some(unsafe { slots.add(thread as usize & (THREAD_SLOTS - 1)) })
+    unsafe { slots.add(opaque(thread) as usize & (THREAD_SLOTS - 1)) }
 }
 
 /// What the current thread's mark, which [`active`] gave, says is over.
@@ -160,9 +167,7 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
     unsafe {
         end(mark);
         store!(mark, counted, 0);
-        if let Some(slot) = slot(thread()) {
-            emit::count(slot, -1);
-        }
+        emit::count(slot(thread()), -1);
     }
 }
 

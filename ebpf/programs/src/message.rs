@@ -13,19 +13,18 @@
 use spanlet_abi::event::{CLIENT, Kind, field};
 use spanlet_abi::limits::{ID_BYTES, NESTED_BYTES, WINDOW_BYTES};
 
-use crate::ahead;
+use crate::ahead::{self, word};
+use crate::batch;
 use crate::connection;
-use crate::emit;
+use crate::id;
 use crate::kernel::{at_most, copy, opaque};
-use crate::maps::{Endpoint, load, store};
-use crate::plan::{byte, plan};
+use crate::maps::{Endpoint, Message, load, store};
+use crate::plan::plan;
 use crate::streams::{bring, message_of};
-use crate::walk::{address, mark_of, take};
+use crate::walk::{Walk, address, mark_of, take};
 
 /// The length-prefixed message's prefix: a compressed flag and four bytes of length.
 const PREFIX_BYTES: u32 = 5;
-/// Tag and length of a field 1 with 64 bytes.
-const ID_HEAD_BYTES: u32 = 2;
 pub const FIELD_1: u8 = 0x0a;
 
 pub const KIND_CRI: u32 = 1;
@@ -46,9 +45,10 @@ pub mod stage {
 /// Looks at the part of a DATA frame's payload under the cursor and takes of it what this stage of the message can use.
 ///
 /// # Safety
-/// `endpoint` points into the map.
+/// `walk` points into the maps.
 #[inline(never)]
-pub unsafe fn feed(endpoint: *mut Endpoint) {
+pub unsafe fn feed(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: the caller's promise.
     unsafe {
         let message = message_of(endpoint);
@@ -58,21 +58,25 @@ pub unsafe fn feed(endpoint: *mut Endpoint) {
             return;
         }
         if load!(message, stage) == stage::PREFIX {
-            prefix(endpoint);
+            prefix(walk);
         }
         if load!(message, stage) == stage::HEAD {
-            field_head(endpoint);
+            if load!(endpoint, end) == CLIENT as u32 {
+                field_head(walk);
+            } else {
+                id::head(walk);
+            }
         }
         match load!(message, stage) {
             stage::PREFIX | stage::HEAD => {}
             stage::COPY => {
                 if load!(mark_of(endpoint), part) != 0 {
-                    copy_more(endpoint);
+                    copy_more(walk);
                 }
             }
-            stage::ID => id(endpoint),
+            stage::ID => id::id(walk),
             stage::SKIP | stage::REST => skip(endpoint),
-            stage::AFTER => second_message(endpoint),
+            stage::AFTER => second_message(walk),
             _ => take(endpoint, load!(mark_of(endpoint), part)),
         }
         first_message_taken(endpoint);
@@ -80,9 +84,13 @@ pub unsafe fn feed(endpoint: *mut Endpoint) {
 }
 
 /// Takes bytes from the stream into the window until it holds `target` of them.
+///
+/// # Safety
+/// `walk` points into the maps.
 #[inline(never)]
-unsafe fn fill(endpoint: *mut Endpoint) -> bool {
-    // SAFETY: points into the map; `have` is below 64 and `want` at most 64 of the window's 128 bytes.
+pub unsafe fn fill(walk: Walk) -> bool {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the map; `have` is below 64 and `want` at most 64 of the window's 136 bytes.
     unsafe {
         let message = message_of(endpoint);
         let have = opaque(load!(message, have) as u64);
@@ -96,10 +104,11 @@ unsafe fn fill(endpoint: *mut Endpoint) -> bool {
         }
         let want = at_most(want, ID_BYTES as u64);
         if want != 0 {
-            if !window_bytes(endpoint, have, want) {
+            let Some(from) = ahead::of_cursor(walk, want) else {
                 store!(message, stage, stage::REST);
                 return false;
-            }
+            };
+            window_bytes(message, have, from, want);
             take_of_message(endpoint, want);
             store!(message, have, load!(message, have) + want as u32);
         }
@@ -107,71 +116,134 @@ unsafe fn fill(endpoint: *mut Endpoint) -> bool {
     }
 }
 
-/// Copies `want` bytes under the cursor, at most 64, into the window behind `have`, at most 63.
+/// Copies `want` bytes, at most 64, into the window behind `have`, at most 63.
 #[inline(always)]
-unsafe fn window_bytes(endpoint: *mut Endpoint, have: u64, want: u64) -> bool {
+unsafe fn window_bytes(message: *mut Message, have: u64, from: *const u8, want: u64) {
     // SAFETY: points into the map; the window has room for both.
     unsafe {
-        emit::flush_kernel_bytes(endpoint);
-        let Some(from) = ahead::of_cursor(endpoint, want) else { return false };
-        let to = (&raw mut (*endpoint).message.window).cast::<u8>();
+        let to = (&raw mut (*message).window).cast::<u8>();
         if have == 0 && want <= WINDOW_BYTES as u64 {
-            // More than is wanted is copied and not counted.
-            let to = to.cast::<u64>();
-            to.write_volatile(ahead::word(from));
-            to.add(1).write_volatile(ahead::word(from.add(8)));
-            to.add(2).write_volatile(ahead::word(from.add(16)));
-            return true;
+            window_words(message, from);
+        } else {
+            copy(to.add(have as usize), want as u32, from as u64);
         }
-        copy(to.add(have as usize), want as u32, from as u64)
     }
 }
 
-#[inline(never)]
-unsafe fn prefix(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
+/// Copies [`WINDOW_BYTES`] to the window's start, be they wanted or not.
+#[inline(always)]
+unsafe fn window_words(message: *mut Message, from: *const u8) {
+    const { assert!(WINDOW_BYTES == 24) };
+    // SAFETY: points into the map; both have room for three words.
+    unsafe {
+        let to = (&raw mut (*message).window).cast::<u64>();
+        let words = [word(from), word(from.add(8)), word(from.add(16))];
+        to.write_volatile(words[0]);
+        to.add(1).write_volatile(words[1]);
+        to.add(2).write_volatile(words[2]);
+    }
+}
+
+/// A compressed flag and the message's length; mostly they are in one piece.
+#[inline(always)]
+unsafe fn prefix(walk: Walk) {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the map; a word from a window's start lies inside it.
     unsafe {
         let message = message_of(endpoint);
-        store!(message, target, PREFIX_BYTES);
-        if !fill(endpoint) {
-            return;
-        }
-        let length = u32::from_be_bytes([byte(message, 1), byte(message, 2), byte(message, 3), byte(message, 4)]);
-        store!(message, left, length);
-        store!(message, have, 0);
-        let looked_at =
-            byte(message, 0) == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
+        let word = if load!(message, have) == 0 && load!(mark_of(endpoint), part) >= PREFIX_BYTES as u64 {
+            let Some(there) = ahead::of_cursor(walk, PREFIX_BYTES as u64) else {
+                store!(message, stage, stage::REST);
+                return;
+            };
+            take(endpoint, PREFIX_BYTES as u64);
+            word(there)
+        } else {
+            store!(message, target, PREFIX_BYTES);
+            if !fill(walk) {
+                return;
+            }
+            store!(message, have, 0);
+            word((&raw const (*message).window).cast())
+        };
+        store!(message, left, u32::from_be((word >> 8) as u32));
+        let looked_at = word as u8 == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
         store!(message, stage, if looked_at { stage::HEAD } else { stage::REST });
     }
 }
 
-/// A field's tag, length and first byte.
-#[inline(never)]
-unsafe fn field_head(endpoint: *mut Endpoint) {
+/// A field's tag, length and first byte. Mostly they are in one piece, and so is what follows: then they are looked at where they
+/// are, and the cursor goes to the field's content.
+#[inline(always)]
+unsafe fn field_head(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
         let message = message_of(endpoint);
         shift(endpoint);
-        let server = load!(endpoint, end) != CLIENT as u32;
-        let whole = load!(message, have).saturating_add(load!(message, left));
-        let window = if server { ID_HEAD_BYTES } else { WINDOW_BYTES as u32 };
-        store!(message, target, if whole < window { whole } else { window });
-        if !fill(endpoint) {
+        let have = load!(message, have);
+        let whole = have.saturating_add(load!(message, left));
+        let target = if whole < WINDOW_BYTES as u32 { whole } else { WINDOW_BYTES as u32 };
+        store!(message, target, target);
+        let in_place = have == 0 && load!(mark_of(endpoint), part) >= target as u64;
+        if in_place {
+            if let Some(there) = ahead::of_cursor(walk, target as u64) {
+                window_words(message, there);
+            } else {
+                store!(message, target, 0);
+            }
+            store!(message, have, load!(message, target));
+        } else if !fill(walk) {
             return;
         }
-        if server {
-            id_head(endpoint);
-        } else if plan(endpoint) {
-            begin_field(endpoint);
-        } else {
+        let planned = plan(endpoint);
+        if in_place {
+            store!(message, have, 0);
+        }
+        if !planned {
             store!(message, stage, stage::REST);
+        } else if in_place {
+            field_in_place(walk);
+        } else {
+            begin_field(walk);
         }
     }
 }
 
-/// Copies what is there of a field's content, and sets out what is to come.
+/// Copies what is there of a field's content, and sets out what is to come: `at` bytes before it are still under the cursor.
+#[inline(always)]
+unsafe fn field_in_place(walk: Walk) {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the maps.
+    unsafe {
+        let message = message_of(endpoint);
+        let (start, copy) = (load!(message, at), load!(message, copy));
+        // A field that goes beyond its message is none.
+        if start > load!(message, target)
+            || copy.saturating_add(load!(message, skip)) > load!(message, left).saturating_sub(start)
+        {
+            store!(message, stage, stage::REST);
+            return;
+        }
+        take_of_message(endpoint, start as u64);
+        if copy != 0 {
+            let part = load!(mark_of(endpoint), part);
+            let there = if (copy as u64) < part { copy } else { part as u32 };
+            let note = load!(message, note) | field::BEGINS | if there == copy { field::COMPLETE } else { 0 };
+            batch::set_out(walk, Kind::Field, load!(mark_of(endpoint), time_ns), copy, note, load!(message, field));
+            batch::with_memory(walk, address(mark_of(endpoint)), there);
+            store!(message, from_stream, there);
+            store!(message, copy, copy - there);
+            take_of_message(endpoint, load!(message, from_stream) as u64);
+        }
+        next_stage(endpoint);
+    }
+}
+
+/// The same where the window holds all of what was looked at, and maybe the field's content and more.
 #[inline(never)]
-unsafe fn begin_field(endpoint: *mut Endpoint) {
+unsafe fn begin_field(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map; lengths are clamped to the record's room.
     unsafe {
         let message = message_of(endpoint);
@@ -184,7 +256,7 @@ unsafe fn begin_field(endpoint: *mut Endpoint) {
         }
         divide(endpoint);
         if load!(message, copy) != 0 {
-            tell_field(endpoint);
+            tell_field(walk);
             take_of_message(endpoint, load!(message, from_stream) as u64);
             let told = load!(message, from_window) + load!(message, from_stream);
             store!(message, copy, load!(message, copy).saturating_sub(told));
@@ -196,7 +268,7 @@ unsafe fn begin_field(endpoint: *mut Endpoint) {
 
 /// How much of the field's content stands in the window, to copy and to skip, and how much to copy under the cursor; `at` is
 /// moved to where the window's next field begins, `value` keeps where the content did.
-#[inline(never)]
+#[inline(always)]
 unsafe fn divide(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -217,25 +289,28 @@ unsafe fn divide(endpoint: *mut Endpoint) {
 
 /// Sets out the record of a field's first part: what the window holds of it, then what stands under the cursor.
 #[inline(always)]
-unsafe fn tell_field(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
+unsafe fn tell_field(walk: Walk) {
+    let Walk { endpoint, scratch } = walk;
+    // SAFETY: points into the maps.
     unsafe {
         let message = message_of(endpoint);
         let (from_window, from_stream) = (load!(message, from_window), load!(message, from_stream));
         let length = load!(message, copy);
         let complete = if length == from_window + from_stream { field::COMPLETE } else { 0 };
         let note = load!(message, note) | field::BEGINS | complete;
-        emit::set_out(endpoint, Kind::Field, load!(mark_of(endpoint), time_ns), length, note, load!(message, field));
-        let window = (&raw const (*message).window) as u64;
-        emit::with_kernel_bytes(endpoint, window.wrapping_add(load!(message, value) as u64), from_window);
-        emit::with_user_bytes(endpoint, address(mark_of(endpoint)), from_stream);
+        batch::set_out(walk, Kind::Field, load!(mark_of(endpoint), time_ns), length, note, load!(message, field));
+        let window = (&raw const (*message).window).cast::<u8>();
+        let window = window.add(at_most(load!(message, value) as u64, WINDOW_BYTES as u64) as usize);
+        batch::with_words(scratch, window, from_window);
+        batch::with_memory(walk, address(mark_of(endpoint)), from_stream);
     }
 }
 
 /// A field that a write cut: its next part.
 #[inline(never)]
-unsafe fn copy_more(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map; the length is clamped to the record's room.
+unsafe fn copy_more(walk: Walk) {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the maps; the length is clamped to the record's room.
     unsafe {
         let message = message_of(endpoint);
         let (copy, bytes) = (load!(message, copy), load!(mark_of(endpoint), part));
@@ -246,15 +321,15 @@ unsafe fn copy_more(endpoint: *mut Endpoint) {
         store!(message, from_stream, part);
         store!(message, copy, copy - part);
         let note = load!(message, note) | if copy == part { field::COMPLETE } else { 0 };
-        emit::set_out(endpoint, Kind::Field, load!(mark_of(endpoint), time_ns), part, note, load!(message, field));
-        emit::with_user_bytes(endpoint, address(mark_of(endpoint)), part);
+        batch::set_out(walk, Kind::Field, load!(mark_of(endpoint), time_ns), part, note, load!(message, field));
+        batch::with_memory(walk, address(mark_of(endpoint)), part);
         take_of_message(endpoint, load!(message, from_stream) as u64);
         next_stage(endpoint);
     }
 }
 
 /// The stage after a part of a field.
-#[inline(never)]
+#[inline(always)]
 unsafe fn next_stage(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -272,7 +347,7 @@ unsafe fn next_stage(endpoint: *mut Endpoint) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 unsafe fn skip(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -291,68 +366,8 @@ unsafe fn skip(endpoint: *mut Endpoint) {
     }
 }
 
-/// A server's field 1 with 64 bytes may be an id.
-#[inline(never)]
-unsafe fn id_head(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe {
-        let message = message_of(endpoint);
-        let fits = load!(message, have) == ID_HEAD_BYTES
-            && byte(message, 0) == FIELD_1
-            && byte(message, 1) as usize == ID_BYTES;
-        store!(message, have, 0);
-        store!(message, stage, if fits && load!(message, left) >= ID_BYTES as u32 { stage::ID } else { stage::REST });
-    }
-}
-
-#[inline(never)]
-unsafe fn id(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe {
-        let message = message_of(endpoint);
-        store!(message, target, ID_BYTES as u32);
-        if !fill(endpoint) {
-            return;
-        }
-        store!(message, stage, stage::REST);
-        if !all_hexadecimal(endpoint) {
-            return;
-        }
-        emit::set_out(
-            endpoint,
-            Kind::Field,
-            load!(mark_of(endpoint), time_ns),
-            ID_BYTES as u32,
-            field::BEGINS | field::COMPLETE,
-            1,
-        );
-        emit::with_kernel_bytes(endpoint, (&raw const (*message).window) as u64, ID_BYTES as u32);
-    }
-}
-
-/// Eight digits at a time: a byte is a digit if it is in `0..=9` or in `a..=f`; none may have its high bit set.
-#[inline(never)]
-unsafe fn all_hexadecimal(endpoint: *mut Endpoint) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * ONES;
-    let (mut wrong, mut i) = (0u64, 0usize);
-    while i < ID_BYTES / 8 {
-        // SAFETY: inside the window, which is aligned to eight.
-        let digits = unsafe { (&raw const (*endpoint).message.window).cast::<u64>().add(i).read_volatile() };
-        // Adding up to the high bit compares each byte without a carry into the next, since none has its own high bit set.
-        let low = digits & !HIGH;
-        let from_0 = low + (0x80 - b'0' as u64) * ONES;
-        let past_9 = low + (0x7f - b'9' as u64) * ONES;
-        let from_a = low + (0x80 - b'a' as u64) * ONES;
-        let past_f = low + (0x7f - b'f' as u64) * ONES;
-        wrong |= digits | !((from_0 & !past_9) | (from_a & !past_f));
-        i += 1;
-    }
-    wrong & HIGH == 0
-}
-
 /// Marks where the first message ended, once.
-#[inline(never)]
+#[inline(always)]
 unsafe fn first_message_taken(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
@@ -378,20 +393,24 @@ unsafe fn first_message_taken(endpoint: *mut Endpoint) {
 
 /// More bytes after the first message: a streaming call.
 #[inline(never)]
-unsafe fn second_message(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
+unsafe fn second_message(walk: Walk) {
+    let Walk { endpoint, scratch } = walk;
+    // SAFETY: points into the maps.
     unsafe {
         let message = message_of(endpoint);
         store!(message, stage, stage::STREAMING);
-        emit::set_out(endpoint, Kind::Streaming, load!(message, end_ns), 0, 0, 0);
-        store!((&raw mut (*endpoint).head), offset, load!(message, end_offset));
+        batch::set_out(walk, Kind::Streaming, load!(message, end_ns), 0, 0, 0);
+        batch::at_offset(scratch, load!(message, end_offset));
         take(endpoint, load!(mark_of(endpoint), part));
     }
 }
 
 /// Takes bytes of the message from the stream.
+///
+/// # Safety
+/// `endpoint` points into the map.
 #[inline(always)]
-unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
+pub unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: points into the map.
     unsafe {
         let message = message_of(endpoint);
@@ -400,8 +419,7 @@ unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
     }
 }
 
-/// Drops the window's bytes before `at`. They stay where they are until the next field is looked at: the record that is set
-/// out has yet to be written from them.
+/// Drops the window's bytes before `at`; they stay where they are until the next field is looked at.
 #[inline(always)]
 unsafe fn drop_taken(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
@@ -415,19 +433,17 @@ unsafe fn drop_taken(endpoint: *mut Endpoint) {
 }
 
 /// Moves what is left in the window to its start.
-#[inline(never)]
+#[inline(always)]
 unsafe fn shift(endpoint: *mut Endpoint) {
-    // SAFETY: both arrays have room for the window behind any start inside it.
+    // SAFETY: the window has room for three words behind any start inside it.
     unsafe {
         let message = message_of(endpoint);
         let bytes = load!(message, behind);
         if bytes == 0 {
             return;
         }
-        emit::flush_kernel_bytes(endpoint);
         store!(message, behind, 0);
-        let from = (&raw const (*message).window) as u64 + at_most(bytes as u64, WINDOW_BYTES as u64);
-        copy((&raw mut (*message).shifted).cast(), WINDOW_BYTES as u32, from);
-        copy((&raw mut (*message).window).cast(), WINDOW_BYTES as u32, (&raw const (*message).shifted) as u64);
+        let window = (&raw const (*message).window).cast::<u8>();
+        window_words(message, window.add(at_most(bytes as u64, WINDOW_BYTES as u64) as usize));
     }
 }

@@ -38,7 +38,10 @@ pub fn of_descriptor(descriptor: u32) -> Option<u64> {
 pub fn guess_of_descriptor<const TYPED: bool>(descriptor: u32) -> Option<(u64, u64)> {
     let file = if TYPED { file_of_typed(descriptor)? } else { file_of(descriptor)? };
     let socket = field::<u64>(file, layout!(file_private_data))?;
-    Some((socket, field::<u64>(socket, layout!(socket_sk))?))
+    match field::<u64>(socket, layout!(socket_sk))? {
+        0 => None,
+        sk => Some((socket, sk)),
+    }
 }
 
 /// Whether a `struct sock` knows this `struct socket` as its own.

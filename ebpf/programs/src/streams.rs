@@ -6,7 +6,6 @@
 //! ```
 //! Frames of a call mostly come one behind the other, and an insertion into the map takes as long as the rest of a write's walk.
 
-use crate::emit;
 use crate::kernel::copy;
 use crate::maps::{Endpoint, Message, STREAMS, StreamKey, load, store};
 use crate::message::stage;
@@ -24,7 +23,6 @@ pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
         if load!(message, stream) != 0 && load!(message, stream) != stream {
             park(endpoint);
         }
-        emit::flush_kernel_bytes(endpoint);
         store!(message, stage, stage::PREFIX);
         store!(message, stream, stream);
         store!(message, have, 0);
@@ -41,7 +39,7 @@ pub unsafe fn stream_begins(endpoint: *mut Endpoint) {
 ///
 /// # Safety
 /// `endpoint` points into the map.
-#[inline(never)]
+#[inline(always)]
 pub unsafe fn stream_ends(endpoint: *mut Endpoint) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
@@ -51,7 +49,16 @@ pub unsafe fn stream_ends(endpoint: *mut Endpoint) -> bool {
             store!(current, stream, 0);
             return load!(current, stage) != stage::PREFIX;
         }
-        let key = key(endpoint, stream);
+        parked_ends(endpoint)
+    }
+}
+
+/// The same for one that waits in the map.
+#[inline(never)]
+unsafe fn parked_ends(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        let key = key(endpoint, load!(endpoint, stream));
         let Some(parked) = STREAMS.get_ptr_mut(&key) else { return false };
         let any = load!(parked, stage) != stage::PREFIX;
         let _ = STREAMS.remove(&key);
@@ -100,7 +107,6 @@ pub unsafe fn bring(endpoint: *mut Endpoint) -> bool {
         if STREAMS.get_ptr_mut(&key).is_none() {
             return false;
         }
-        emit::flush_kernel_bytes(endpoint);
         if load!(message, stream) != 0 {
             park(endpoint);
         }

@@ -1,19 +1,19 @@
 //! Tracepoint mode: `tp_btf` on the entry and exit of system calls; file descriptor → file → socket.
 //!
-//! It runs on every system call of the node, so it looks at the call's number, then at the map of processes that hold a watched
-//! socket, before anything else. Calls made through io_uring pass it by.
+//! It runs on every system call of the node, so it looks at the call's number, then whether its process may hold a watched socket,
+//! before anything else. Calls made through io_uring pass it by.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use spanlet_abi::counters::Program;
-use spanlet_abi::event::Reason;
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
+use spanlet_abi::limits::HOLDER_SLOTS;
 
-use crate::connection::{self, global_process, watched};
+use crate::connection::{self, global_process};
 use crate::cost;
-use crate::emit;
+use crate::endpoints::{self, watched};
 use crate::kernel::{opaque, read_user, typed};
-use crate::maps::{ACTIONS, Endpoint, Mark, PROCESSES, layout, load, store};
+use crate::maps::{ACTIONS, Endpoint, HOLDERS, Mark, layout, load, store};
 use crate::mark;
 use crate::socket;
 use crate::walk;
@@ -58,7 +58,9 @@ pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn enters<const TYPED: bool>(context: &BtfTracePointContext) {
     let action = action_of(context.arg::<u64>(1));
-    if action != Action::None as u8 {
+    // Any process may become one that holds a watched socket.
+    let begins = action == Action::Connect as u8 || action == Action::Accept as u8;
+    if action != Action::None as u8 && (begins || holds_watched()) {
         cost::of(Program::SysEnter, |_| enter::<TYPED>(context.arg::<u64>(0), action));
     }
 }
@@ -68,7 +70,7 @@ fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
     // SAFETY: the verifier knows the type of the tracepoint's argument.
     let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
     let action = action_of(number as u64);
-    if action != Action::None as u8 {
+    if action != Action::None as u8 && mark::may_be_active() {
         cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1)));
     }
 }
@@ -91,10 +93,6 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
     }
     if action == Action::Accept as u8 {
         let _ = mark::begin(0, action);
-        return;
-    }
-    // SAFETY: the value is only tested for presence.
-    if unsafe { PROCESSES.get(&global_process()) }.is_none() {
         return;
     }
     let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
@@ -122,6 +120,20 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
     }
 }
 
+/// Whether the current process may hold a watched socket.
+#[inline(always)]
+fn holds_watched() -> bool {
+    // SAFETY: points into the map.
+    holder_slot().is_some_and(|slot| unsafe { slot.read_volatile() } != 0)
+}
+
+/// Processes are numbered one after the other: their low bits are a hash.
+#[inline(always)]
+fn holder_slot() -> Option<*mut u32> {
+    const { assert!(HOLDER_SLOTS.is_power_of_two()) };
+    HOLDERS.get_ptr_mut(global_process() & (HOLDER_SLOTS - 1))
+}
+
 /// The watched socket behind a descriptor. Most are not watched, so that is found out first, in fewer steps.
 #[inline(always)]
 fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint)> {
@@ -129,7 +141,9 @@ fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint
     if let Some(endpoint) = watched(guess) {
         return if socket::belongs_to(guess, socket) { Some((guess, endpoint)) } else { None };
     }
-    emit::old_connections()?;
+    if !endpoints::old_ones_left() {
+        return None;
+    }
     let sk = socket::of_descriptor(descriptor)?;
     Some((sk, connection::find_old(sk)?))
 }
@@ -206,9 +220,7 @@ fn exit<const LOOP: bool>(result: i64) {
         accept_exits(result);
     } else if let Some(endpoint) = watched(sk) {
         if action == Action::Unfollowed as u32 {
-            // SAFETY: points into the map.
-            unsafe { walk::lose_track(endpoint, Reason::Unfollowed) };
-            emit::flush(endpoint);
+            walk::unfollowed(endpoint);
         } else if action >= Action::Write as u32 {
             write_exits::<LOOP>(endpoint, result);
         } else if result > 0 {
@@ -231,7 +243,8 @@ fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64) {
     }
 }
 
-#[inline(always)]
+/// Not in line: what it keeps on the stack is none of the walk's.
+#[inline(never)]
 fn connect_exits(sk: u64, mark: *mut Mark, result: i64) {
     if result != 0 {
         connection::connect_fails(sk);
@@ -245,7 +258,8 @@ fn connect_exits(sk: u64, mark: *mut Mark, result: i64) {
     hold(sk);
 }
 
-#[inline(always)]
+/// As [`connect_exits`].
+#[inline(never)]
 fn accept_exits(result: i64) {
     if result < 0 {
         return;
@@ -259,7 +273,10 @@ fn accept_exits(result: i64) {
 /// The current process holds a watched socket.
 #[inline(always)]
 fn hold(sk: u64) {
-    if watched(sk).is_some() {
-        let _ = PROCESSES.insert(global_process(), 1, 0);
+    if watched(sk).is_some()
+        && let Some(slot) = holder_slot()
+    {
+        // SAFETY: points into the map.
+        unsafe { slot.write_volatile(1) };
     }
 }

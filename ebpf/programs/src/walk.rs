@@ -8,12 +8,11 @@
 use spanlet_abi::event::{Kind, Reason, headers};
 use spanlet_abi::limits::HEADER_BLOCK_BYTES;
 
-use crate::ahead;
+use crate::batch;
 use crate::connection;
-use crate::emit;
-use crate::frame::{FRAME_HEADER_BYTES, header_bytes, parse_header, plausible, proven, whole_header};
+use crate::frame::{FRAME_HEADER_BYTES, header_bytes, parse_bytes, plausible, proven, whole_header};
 use crate::kernel::{at_most, copy_user, opaque, read, read_user};
-use crate::maps::{Endpoint, Mark, Track, load, store};
+use crate::maps::{Endpoint, Mark, SCRATCH, Scratch, Track, load, store};
 use crate::message;
 use crate::streams;
 use crate::turns;
@@ -42,6 +41,22 @@ const GOAWAY_BYTES: u64 = 8;
 /// More than either has: their bytes could not be read.
 const UNREADABLE: u32 = 9;
 
+/// What a walk works on: whose write it is, and where its records are put together.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Walk {
+    pub endpoint: *mut Endpoint,
+    pub scratch: *mut Scratch,
+}
+
+impl Walk {
+    /// Each processor has a scratch.
+    #[inline(always)]
+    pub fn of(endpoint: *mut Endpoint) -> Option<Self> {
+        Some(Self { endpoint, scratch: SCRATCH.get_ptr_mut(0)? })
+    }
+}
+
 /// `bytes` more of the buffers of the endpoint's mark were accepted: walks them.
 ///
 /// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer), which needs no bound that the verifier counts.
@@ -50,12 +65,15 @@ const UNREADABLE: u32 = 9;
 /// `endpoint` points into the map.
 #[inline(always)]
 pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
+    let Some(walk) = Walk::of(endpoint) else { return };
+    let scratch = walk.scratch;
     // SAFETY: the caller's promise.
     unsafe {
         let mark = mark_of(endpoint);
         let written = load!(endpoint, written);
         store!(mark, remaining, bytes);
-        store!(endpoint, ahead_bytes, 0);
+        store!(scratch, ahead_bytes, 0);
+        batch::begin(scratch);
         if load!(endpoint, track) == Track::Unknown as u32 {
             if !proven(mark) {
                 skip_write(endpoint, written, bytes);
@@ -65,14 +83,26 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
             store!(endpoint, left, 0);
             store!(endpoint, have, 0);
         }
-        let done = if LOOP { turns::by_helper(endpoint) } else { turns::bounded(endpoint) };
+        let done = if LOOP { turns::by_helper(walk) } else { turns::bounded(walk) };
         if load!(mark, remaining) != 0 {
             if !done {
-                lose_track(endpoint, Reason::TooManyFrames);
+                lose_track(walk, Reason::TooManyFrames);
             }
             skip_write(endpoint, written, bytes);
         }
-        emit::flush(endpoint);
+        batch::flush(walk);
+    }
+}
+
+/// What was written by a call whose buffers are not followed is unknown.
+#[inline(always)]
+pub fn unfollowed(endpoint: *mut Endpoint) {
+    let Some(walk) = Walk::of(endpoint) else { return };
+    // SAFETY: it points into the maps.
+    unsafe {
+        batch::begin(walk.scratch);
+        lose_track(walk, Reason::Unfollowed);
+        batch::flush(walk);
     }
 }
 
@@ -103,13 +133,13 @@ unsafe fn skip_write(endpoint: *mut Endpoint, written: u64, bytes: u64) {
 /// From here on frame boundaries are unknown.
 ///
 /// # Safety
-/// `endpoint` points into the map.
+/// `walk` points into the maps.
 #[inline(always)]
-pub unsafe fn lose_track(endpoint: *mut Endpoint, reason: Reason) {
+unsafe fn lose_track(walk: Walk, reason: Reason) {
     // SAFETY: the caller's promise.
     unsafe {
-        store!(endpoint, track, Track::Unknown as u32);
-        emit::set_out(endpoint, Kind::LostTrack, connection::now_ns(), 0, reason as u32, 0);
+        store!(walk.endpoint, track, Track::Unknown as u32);
+        batch::set_out(walk, Kind::LostTrack, connection::now_ns(), 0, reason as u32, 0);
     }
 }
 
@@ -155,29 +185,28 @@ pub unsafe fn address(mark: *mut Mark) -> u64 {
 /// One step; false when there is nothing left or no way on.
 ///
 /// # Safety
-/// `endpoint` points into the map.
-#[inline(never)]
-pub unsafe fn step(endpoint: *mut Endpoint) -> bool {
+/// `walk` points into the maps.
+#[inline(always)]
+pub unsafe fn step(walk: Walk) -> bool {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
-        measure(endpoint);
         if load!(endpoint, unparsed) != 0 {
-            message::feed(endpoint);
-            data_ends(endpoint);
-            return true;
+            measure(endpoint);
+            message::feed(walk);
+            data_ends(walk);
+            return load!(mark, remaining) != 0 || load!(endpoint, unparsed) != 0;
         }
-        if load!(mark, part) == 0 {
+        if load!(mark, at) == load!(mark, end) {
             return load!(mark, remaining) != 0 && next_segment(mark);
         }
-        if load!(endpoint, left) == 0 {
-            if !frame_header(endpoint) {
-                return false;
-            }
-            measure(endpoint);
+        measure(endpoint);
+        if load!(endpoint, left) == 0 && !frame_header(walk) {
+            return false;
         }
         if load!(mark, part) != 0 || load!(endpoint, left) == 0 {
-            payload(endpoint);
+            payload(walk);
         }
         load!(mark, remaining) != 0 || load!(endpoint, unparsed) != 0
     }
@@ -189,16 +218,24 @@ unsafe fn measure(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
-        let mut part = load!(mark, end).wrapping_sub(load!(mark, at));
-        let remaining = load!(mark, remaining);
-        if part > remaining {
-            part = remaining;
+        let (rest, remaining) = (load!(mark, end).wrapping_sub(load!(mark, at)), load!(mark, remaining));
+        store!(mark, part, if rest > remaining { remaining } else { rest });
+        if load!(endpoint, left) != 0 {
+            clip(endpoint);
         }
+    }
+}
+
+/// No more of a segment belongs to a frame than is left of that.
+#[inline(always)]
+unsafe fn clip(endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe {
+        let mark = mark_of(endpoint);
         let left = load!(endpoint, left) as u64;
-        if left != 0 && part > left {
-            part = left;
+        if load!(mark, part) > left {
+            store!(mark, part, left);
         }
-        store!(mark, part, part);
     }
 }
 
@@ -234,61 +271,63 @@ pub unsafe fn next_segment(mark: *mut Mark) -> bool {
 
 /// Reads a frame's header, or the part of it that is there.
 #[inline(always)]
-unsafe fn frame_header(endpoint: *mut Endpoint) -> bool {
+unsafe fn frame_header(walk: Walk) -> bool {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
-        if !whole_header(endpoint) && !header_bytes(endpoint) {
-            lose_track(endpoint, Reason::ReadFault);
-            return false;
+        if !whole_header(walk) {
+            if !header_bytes(endpoint) {
+                lose_track(walk, Reason::ReadFault);
+                return false;
+            }
+            if load!(endpoint, have) < FRAME_HEADER_BYTES as u32 {
+                store!(endpoint, frame, SKIPPED);
+                return true;
+            }
+            parse_bytes(endpoint);
         }
-        if load!(endpoint, have) < FRAME_HEADER_BYTES as u32 {
-            store!(endpoint, frame, SKIPPED);
-            return true;
-        }
-        parse_header(endpoint);
         if !plausible(endpoint) {
-            lose_track(endpoint, Reason::NoFrame);
+            lose_track(walk, Reason::NoFrame);
             return false;
         }
         if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM == 0 {
             streams::stream_begins(endpoint);
         }
+        clip(endpoint);
         true
     }
 }
 
 /// Takes a part of the current frame's payload; of an empty one, nothing.
 #[inline(always)]
-unsafe fn payload(endpoint: *mut Endpoint) {
+unsafe fn payload(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
-        if load!(endpoint, left) == 0 {
-            store!(mark, part, 0);
-        }
         match load!(endpoint, frame) {
-            HEADERS | CONTINUATION | SETTINGS => fragment(endpoint),
+            HEADERS | CONTINUATION | SETTINGS => fragment(walk),
             DATA => {
                 if load!(endpoint, flags) & PADDED == 0 && load!(mark, part) != 0 {
-                    message::feed(endpoint);
+                    message::feed(walk);
                 } else {
                     take(endpoint, load!(mark, part));
                 }
-                data_ends(endpoint);
+                data_ends(walk);
             }
-            RST_STREAM | GOAWAY => tell_end(endpoint),
+            RST_STREAM | GOAWAY => tell_end(walk),
             _ => take(endpoint, load!(mark, part)),
         }
     }
 }
 
 /// Copies a part of a header block, or of a SETTINGS payload.
-#[inline(never)]
-unsafe fn fragment(endpoint: *mut Endpoint) {
-    // SAFETY: points into the map.
+#[inline(always)]
+unsafe fn fragment(walk: Walk) {
+    let endpoint = walk.endpoint;
+    // SAFETY: points into the maps.
     unsafe {
         let mark = mark_of(endpoint);
-        let kind = if load!(endpoint, frame) == SETTINGS { Kind::Settings } else { Kind::Headers };
         let begins = load!(endpoint, left) == load!(endpoint, length);
         // CONTINUATION goes on with the block.
         if begins && load!(endpoint, frame) != CONTINUATION {
@@ -299,15 +338,15 @@ unsafe fn fragment(endpoint: *mut Endpoint) {
         let captured = if bytes < room as u64 { bytes as u32 } else { room };
         store!(endpoint, copied, load!(endpoint, copied) + captured);
         take(endpoint, bytes);
-        if kind as u32 == Kind::Settings as u32 && load!(endpoint, flags) & ACK != 0 {
+        let begins = if begins { headers::FRAME_BEGINS } else { 0 };
+        if load!(endpoint, frame) != SETTINGS {
+            batch::set_out(walk, Kind::Headers, load!(mark, time_ns), bytes as u32, note_of(endpoint) | begins, 0);
+        } else if load!(endpoint, flags) & ACK == 0 {
+            batch::set_out(walk, Kind::Settings, load!(mark, time_ns), bytes as u32, note_of(endpoint) | begins, 0);
+        } else {
             return;
         }
-        let note = note_of(endpoint) | if begins { headers::FRAME_BEGINS } else { 0 };
-        emit::set_out(endpoint, kind, load!(mark, time_ns), bytes as u32, note, 0);
-        match ahead::holds(endpoint, from, captured) {
-            Some(in_kernel) => emit::with_kernel_bytes(endpoint, in_kernel, captured),
-            None => emit::with_user_bytes(endpoint, from, captured),
-        }
+        batch::with_memory(walk, from, captured);
     }
 }
 
@@ -336,15 +375,16 @@ unsafe fn note_of(endpoint: *mut Endpoint) -> u32 {
 /// If all of a DATA frame with END_STREAM was taken: tells its end, by the record of the message's field if that is still to be
 /// written.
 #[inline(always)]
-unsafe fn data_ends(endpoint: *mut Endpoint) {
+unsafe fn data_ends(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
         let ends = load!(endpoint, frame) == DATA && load!(endpoint, flags) & END_STREAM != 0;
         if !ends || load!(endpoint, left) != 0 || load!(endpoint, unparsed) != 0 {
             return;
         }
-        if !emit::ends_with(endpoint) {
-            emit::set_out(endpoint, Kind::DataEnd, load!(mark_of(endpoint), time_ns), 0, 0, 0);
+        if !batch::ends_with(walk) {
+            batch::set_out(walk, Kind::DataEnd, load!(mark_of(endpoint), time_ns), 0, 0, 0);
         }
         connection::reaches_point(endpoint);
         streams::stream_ends(endpoint);
@@ -353,7 +393,8 @@ unsafe fn data_ends(endpoint: *mut Endpoint) {
 
 /// RST_STREAM and GOAWAY, once their error code is there (RFC 9113 §6.4, §6.8): a write may cut them anywhere.
 #[inline(never)]
-unsafe fn tell_end(endpoint: *mut Endpoint) {
+unsafe fn tell_end(walk: Walk) {
+    let endpoint = walk.endpoint;
     // SAFETY: points into the map.
     unsafe {
         let goaway = load!(endpoint, frame) == GOAWAY;
@@ -373,7 +414,7 @@ unsafe fn tell_end(endpoint: *mut Endpoint) {
             streams::stream_ends(endpoint);
         }
         let kind = if goaway { Kind::GoAway } else { Kind::Reset };
-        emit::set_out(endpoint, kind, load!(mark_of(endpoint), time_ns), 0, if known { code } else { u32::MAX }, 0);
+        batch::set_out(walk, kind, load!(mark_of(endpoint), time_ns), 0, if known { code } else { u32::MAX }, 0);
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use spanlet::call::SocketKind;
-use spanlet::capture::record::Record;
+use spanlet::capture::record::{self, Record};
 use spanlet_abi::event::{Head, Kind, opened};
 use spanlet_fuzz_checks::{RecordInput, TimeStep};
 use spanlet_http2::HeaderBlocks;
@@ -107,8 +107,8 @@ fn connections(client: &[u8], server: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 fn records(mut dump: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     while let Some((length, rest)) = dump.split_first_chunk() {
-        let Some((record, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
-        records.extend(Record::parse(record));
+        let Some((entry, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
+        records.extend(record::records(entry).flatten());
         dump = rest;
     }
     records.chunks(RECORDS).map(piece_of_records).collect()
