@@ -3,7 +3,7 @@
 //! Times are CPU time of the one thread that works, so that the agent's own work is not in them. In a virtual machine that
 //! counts instructions instead of time, nanoseconds are instructions of the guest.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -136,8 +136,8 @@ async fn attach(directory: &Path, socket: &Path, mode: &str) -> Result<(Agent, S
 
 /// Does every work in slices and adds to its samples what a unit took, in nanoseconds.
 fn measure<'a>(socket: &Path, options: &Options, samples: impl Iterator<Item = &'a mut Vec<f64>>) -> Result<()> {
-    let mut calls = Calls::connect(&PathBuf::from(socket))?;
-    let mut split = Calls::connect(&PathBuf::from(socket))?;
+    let mut calls = Calls::connect(socket)?;
+    let mut split = Calls::connect(socket)?;
     let mut unwatched = Unwatched::connect()?;
     let mut tcp = Tcp::connect()?;
     let mut works: [&mut dyn FnMut() -> Result<()>; 5] = [

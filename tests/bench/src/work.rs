@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::Result;
+use spanlet_node::http2::{self, END_STREAM, indexed_literal};
 
 /// A usual small message.
 const MESSAGE_BYTES: usize = 200;
@@ -28,8 +29,7 @@ impl Calls {
         let listener = UnixListener::bind(path)?;
         let mut client = UnixStream::connect(path)?;
         let (server, _) = listener.accept()?;
-        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
-        client.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+        client.write_all(&http2::preface())?;
         let mut calls = Self { client, server, stream: 1, buffer: vec![0; 64 << 10], call: 0 };
         let read = calls.server.read(&mut calls.buffer)?;
         anyhow::ensure!(read == 33, "the preface came in parts");
@@ -57,16 +57,16 @@ impl Calls {
         let headers = request_headers(self.call);
         let id: String = std::iter::repeat_n("0123456789abcdef", 4).collect();
         let data = message(&[&[0x0a, id.len() as u8], id.as_bytes()].concat());
-        [frame(HEADERS, END_HEADERS, self.stream, &headers), frame(DATA, END_STREAM, self.stream, &data)]
+        [http2::headers(0, self.stream, &headers), http2::data(END_STREAM, self.stream, &data)]
     }
 
     fn answer(&mut self) -> Result<()> {
         self.server.read(&mut self.buffer).map(drop)?;
         let status = message(&[&[0x0a, 0xbd, 0x03][..], &[b'a'; 445]].concat()); // a nested message
         let answer = [
-            frame(HEADERS, END_HEADERS, self.stream, &answer_headers(self.call)),
-            frame(DATA, 0, self.stream, &status),
-            frame(HEADERS, END_HEADERS | END_STREAM, self.stream, &trailers(self.call)),
+            http2::headers(0, self.stream, &answer_headers(self.call)),
+            http2::data(0, self.stream, &status),
+            http2::headers(END_STREAM, self.stream, &trailers(self.call)),
         ];
         self.server.write_all(&answer.concat())?;
         self.client.read(&mut self.buffer).map(drop)?;
@@ -119,21 +119,6 @@ pub fn unrelated() -> Result<()> {
     Ok(())
 }
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// RFC 9113 §4.1
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
 /// A length-prefixed gRPC message, uncompressed.
 fn message(bytes: &[u8]) -> Vec<u8> {
     [&[0], &(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
@@ -145,10 +130,10 @@ fn request_headers(call: u32) -> Vec<u8> {
     let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
     let traceparent = format!("00-0af7651916cd43dd8448eb21{call:08x}-b7ad6b7169203331-01");
     if call == 1 {
-        block.extend(literal("traceparent", &traceparent));
-        block.extend(literal(":path", "/runtime.v1.RuntimeService/ContainerStatus"));
-        block.extend(literal(":authority", "localhost"));
-        block.extend(literal("content-type", "application/grpc"));
+        block.extend(indexed_literal("traceparent", &traceparent));
+        block.extend(indexed_literal(":path", "/runtime.v1.RuntimeService/ContainerStatus"));
+        block.extend(indexed_literal(":authority", "localhost"));
+        block.extend(indexed_literal("content-type", "application/grpc"));
     } else {
         block.extend([0xc0, 0xbf, 0xbe]); // indexed, newest first: :path, :authority, content-type
         block.extend([0x0f, 65 - 15, traceparent.len() as u8]); // a literal that is not indexed, its name is (RFC 7541 §6.2.2)
@@ -160,22 +145,13 @@ fn request_headers(call: u32) -> Vec<u8> {
 /// What containerd answers with, in two bytes after the first time.
 fn answer_headers(call: u32) -> Vec<u8> {
     let mut block = vec![0x88]; // :status 200
-    block.extend(if call == 1 { literal("content-type", "application/grpc") } else { vec![0xc0] });
+    block.extend(if call == 1 { indexed_literal("content-type", "application/grpc") } else { vec![0xc0] });
     block
 }
 
 fn trailers(call: u32) -> Vec<u8> {
     if call == 1 {
-        return [literal("grpc-status", "0"), literal("grpc-message", "")].concat();
+        return [indexed_literal("grpc-status", "0"), indexed_literal("grpc-message", "")].concat();
     }
     vec![0xbf, 0xbe]
-}
-
-/// RFC 7541 §6.2.1: a literal that is indexed.
-fn literal(name: &str, value: &str) -> Vec<u8> {
-    let mut field = vec![0x40, name.len() as u8];
-    field.extend(name.bytes());
-    field.push(value.len() as u8);
-    field.extend(value.bytes());
-    field
 }

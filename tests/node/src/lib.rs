@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod demo;
 pub mod execs;
+pub mod http2;
 pub mod kubelet;
 pub mod programs;
 mod raw;
