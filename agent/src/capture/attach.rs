@@ -1,5 +1,6 @@
 //! Loading and attaching the kernel programs of one mode.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::lpm_trie::Key;
@@ -12,6 +13,7 @@ use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{HOLDER_SLOTS, MAX_ENDPOINTS, PATH_BYTES, WAKE_PART};
 
 use super::Mode;
+use super::cast;
 use super::counters::CountersView;
 use super::identity::Identity;
 use super::old::{self, OldConnection};
@@ -72,6 +74,8 @@ pub struct Setup<'a> {
     /// The kernel's types, as the loader wants them: taken apart once for all modes that are tried.
     pub btf: &'a Btf,
     pub layout: &'a Layout,
+    /// Number of the kernel's `bpf_rdonly_cast`.
+    pub rdonly_cast: Option<u32>,
     /// Fields of the kernel's structures that execs need and that were not found.
     pub missing_for_execs: &'a [&'static str],
     pub identity: Identity,
@@ -140,6 +144,10 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     let identity =
         [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus, setup.ring_bytes / WAKE_PART];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
+    let object = match setup.rdonly_cast {
+        Some(function) => Cow::Owned(cast::with_function(OBJECT, function)),
+        None => Cow::Borrowed(OBJECT),
+    };
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
         .btf(Some(btf))
@@ -148,7 +156,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .override_global("ACTIONS", &actions[..], true)
         .map_max_entries("EVENTS", setup.ring_bytes)
         .map_max_entries("RUNS", Timed::COUNT as u32 * cpus)
-        .load(OBJECT)
+        .load(&object)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
     free_places(&mut ebpf)?;

@@ -7,6 +7,8 @@ use spanlet_abi::layout::{ABSENT, Layout};
 
 use std::collections::HashMap;
 
+use super::cast;
+
 /// Where the kernel shows its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -27,6 +29,8 @@ pub struct LayoutReport {
     pub missing: Vec<&'static str>,
     /// The same of what only execs need.
     pub missing_for_execs: Vec<&'static str>,
+    /// Number of `bpf_rdonly_cast`, where the kernel has it.
+    pub rdonly_cast: Option<u32>,
     /// Names of the kernel functions that have BTF, of those asked for.
     pub functions: Vec<&'static str>,
     /// Values of `preempt_dynamic_mode` with which the kernel does not preempt its own work, as far as it names them.
@@ -47,15 +51,16 @@ pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
 /// Reads the layout out of a kernel's BTF.
 pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
     let types = Types::parse(bytes)?;
-    let mut layout = Layout::EMPTY;
+    let mut layout = Layout { stores_in_order: u32::from(cfg!(target_arch = "x86_64")), ..Layout::EMPTY };
     let mut missing = offsets(&types, FIELDS, &mut layout);
     let missing_for_execs = offsets(&types, FIELDS_OF_PROCESSES, &mut layout);
     iterator(&types, &mut layout, &mut missing);
     registers(&types, &mut layout, &mut missing);
-    let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains(*name)).collect();
+    let rdonly_cast = casts(&types, &mut layout);
+    let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains_key(*name)).collect();
     let names = ["preempt_dynamic_none", "preempt_dynamic_voluntary"];
     let without_preemption = names.into_iter().filter_map(|name| types.values.get(name).copied()).collect();
-    Ok(LayoutReport { layout, missing, missing_for_execs, functions, without_preemption })
+    Ok(LayoutReport { layout, missing, missing_for_execs, rdonly_cast, functions, without_preemption })
 }
 
 /// Sets what is found; names what is not.
@@ -172,6 +177,18 @@ fn registers(types: &Types, layout: &mut Layout, missing: &mut Vec<&'static str>
     }
 }
 
+/// Types that addresses may be taken for; without the function that does it none, and nothing is missing.
+fn casts(types: &Types, layout: &mut Layout) -> Option<u32> {
+    let function = *types.functions.get(cast::FUNCTION)?;
+    let (word, iterator) = (types.structures.get(WORD)?, types.structures.get("iov_iter")?);
+    layout.type_of_word = *word;
+    layout.type_of_iterator = *iterator;
+    Some(function)
+}
+
+/// A structure that begins with eight bytes that are no pointer.
+const WORD: &str = "timespec64";
+
 fn set(field: &mut u32, value: Option<u32>, name: &'static str, missing: &mut Vec<&'static str>) {
     match value {
         Some(value) => *field = value,
@@ -188,7 +205,7 @@ struct Types {
     structures: HashMap<String, u32>,
     /// Values of enums that begin with one of [`VALUES`].
     values: HashMap<String, u32>,
-    functions: std::collections::HashSet<String>,
+    functions: HashMap<String, u32>,
 }
 
 impl Types {
@@ -197,12 +214,12 @@ impl Types {
             TypeInformation::new(&Bytes(bytes)).map_err(|error| LayoutError::Parse(format!("{error:?}")))?;
         let mut structures = HashMap::new();
         let mut values = HashMap::new();
-        let mut functions = std::collections::HashSet::new();
+        let mut functions = HashMap::new();
         let wanted: std::collections::HashSet<&str> = FIELDS
             .iter()
             .chain(FIELDS_OF_PROCESSES)
             .map(|(_, structure, _)| *structure)
-            .chain(["iov_iter", "pt_regs"])
+            .chain(["iov_iter", "pt_regs", WORD])
             .collect();
         for (id, kind) in information.get() {
             match kind {
@@ -222,8 +239,9 @@ impl Types {
                     }
                 }
                 TypeVariant::Func(_) => {
-                    if let Some(name) = information.name_of(*id).filter(|name| FUNCTIONS.contains(&name.as_str())) {
-                        functions.insert(name);
+                    let wanted = |name: &String| FUNCTIONS.contains(&name.as_str()) || name == cast::FUNCTION;
+                    if let Some(name) = information.name_of(*id).filter(wanted) {
+                        functions.insert(name, *id);
                     }
                 }
                 _ => {}

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod attach;
+mod cast;
 pub mod clock;
 mod connection;
 pub mod counters;

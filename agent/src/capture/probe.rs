@@ -42,6 +42,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     let setup = Setup {
         btf: &btf,
         layout: &report.layout,
+        rdonly_cast: report.rdonly_cast,
         missing_for_execs: &report.missing_for_execs,
         identity,
         paths: &paths,

@@ -1,5 +1,9 @@
 //! Where the running kernel keeps what the programs read. The agent takes it from the kernel's BTF and sets it before loading.
 
+/// What the programs call where `bpf_rdonly_cast` is to be called: no helper has this number. The agent puts in the kernel's
+/// function, where there is one.
+pub const RDONLY_CAST: u32 = 0x7fff_0001;
+
 /// A field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -28,6 +32,13 @@ macro_rules! layout {
 }
 
 layout! {
+    /// 1 if a processor's stores are seen by others in the order in which it makes them, and before what it adds to a counter
+    /// behind them (x86-64, not arm64).
+    stores_in_order,
+    /// Number in the kernel's BTF of a structure that begins with eight bytes that are no pointer, and of `iov_iter`; absent where
+    /// the kernel has no `bpf_rdonly_cast`.
+    type_of_word,
+    type_of_iterator,
     /// `task_struct.files`
     task_files,
     /// `task_struct.group_leader`

@@ -2,7 +2,7 @@
 
 use spanlet_abi::layout::ABSENT;
 
-use crate::kernel::{copy, field, read, typed};
+use crate::kernel::{cast, casts, copy, field, read_pair, typed};
 use crate::maps::{Endpoint, Mark, layout, load, store};
 
 /// Bytes of a `struct iov_iter`, the same on every kernel.
@@ -16,7 +16,8 @@ pub fn count(message: u64) -> Option<u64> {
 
 /// Sets the cursor of the endpoint's mark on the iterator's first byte; false for buffers that are not the caller's memory.
 ///
-/// `TYPED` says whether the verifier knows the type of `message`: then its fields take a load each, else all are copied at once.
+/// `TYPED` says whether the verifier knows the type of `message`, or it is told: then fields take a load each, else all are copied
+/// at once.
 ///
 /// # Safety
 /// `endpoint` points into its map; with `TYPED`, `message` is a pointer that the verifier follows.
@@ -27,6 +28,9 @@ pub unsafe fn cursor<const TYPED: bool>(message: u64, endpoint: *mut Endpoint) -
     unsafe {
         if TYPED {
             return place(iterator, message, &raw mut (*endpoint).mark);
+        }
+        if casts() {
+            return place(cast(iterator, layout!(type_of_iterator)), message, &raw mut (*endpoint).mark);
         }
         let copied: *mut u8 = (&raw mut (*endpoint).iterator).cast();
         copy(copied, ITERATOR_BYTES as u32, iterator) && place(copied as u64, message, &raw mut (*endpoint).mark)
@@ -80,7 +84,7 @@ unsafe fn vectors(count: u64, mark: *mut Mark) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let segments = load!(mark, segments);
-        let Some([base, length]) = read::<[u64; 2]>(segments) else { return false };
+        let Some([base, length]) = read_pair(segments) else { return false };
         store!(mark, buffer, base);
         store!(mark, end, length);
         store!(mark, segments, segments.wrapping_add(16));

@@ -5,13 +5,20 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str};
+use spanlet_abi::layout::{ABSENT, RDONLY_CAST};
 use spanlet_abi::limits::MAX_PID_LEVELS;
 
 use crate::maps::{agent, layout};
 
-/// A value in kernel memory.
+/// A value in kernel memory, of at most eight bytes where [`casts`] says so: then it takes a load, else a helper's call, which is
+/// some twenty times as long. A load gives zero where a call fails: no more is known of a bad address.
 #[inline(always)]
 pub fn read<T: Copy>(address: u64) -> Option<T> {
+    if casts() && size_of::<T>() <= 8 {
+        let word = cast(address, layout!(type_of_word)) as *const T;
+        // SAFETY: the verifier takes it for a structure that begins with eight bytes; volatile, because the kernel changes it.
+        return Some(unsafe { core::ptr::read_volatile(word) });
+    }
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes or fails; T is plain data.
     let result =
@@ -38,6 +45,42 @@ pub fn field<T: Copy>(structure: u64, offset: u32) -> Option<T> {
 pub unsafe fn typed<T: Copy>(structure: u64, offset: u32) -> T {
     // SAFETY: the caller's promise; volatile, because the structure is the kernel's and changes.
     unsafe { core::ptr::read_volatile(structure.wrapping_add(offset as u64) as *const T) }
+}
+
+/// Two words in kernel memory.
+#[inline(always)]
+pub fn read_pair(address: u64) -> Option<[u64; 2]> {
+    if casts() { Some([read(address)?, read(address.wrapping_add(8))?]) } else { read(address) }
+}
+
+/// Whether the kernel lets programs say what type of structure an address is of (6.2 and newer).
+#[inline(always)]
+pub fn casts() -> bool {
+    layout!(type_of_word) != ABSENT
+}
+
+/// `bpf_rdonly_cast`: the address as a pointer to a structure, given as its type's number in the kernel's BTF.
+///
+/// Only where [`casts`] says so; elsewhere the verifier does not get here, since it knows the layout. The agent puts the kernel's
+/// function in the place of [`RDONLY_CAST`].
+#[inline(always)]
+pub fn cast(address: u64, structure: u32) -> u64 {
+    let pointer: u64;
+    // SAFETY: a call, which leaves nothing in the registers that it may change.
+    unsafe {
+        core::arch::asm!(
+            "call {function}",
+            function = const RDONLY_CAST,
+            inlateout("r1") address => _,
+            inlateout("r2") structure as u64 => _,
+            lateout("r0") pointer,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(nostack, readonly)
+        );
+    }
+    pointer
 }
 
 /// The lower half of what the verifier takes for a pointer, as a number that can be reckoned with.
@@ -134,7 +177,8 @@ pub fn process_in_agent_namespace() -> u32 {
         // struct upid { int nr; struct pid_namespace *ns; }
         let upid = numbers.wrapping_add(16 * i as u64);
         let Some(namespace) = read::<u64>(upid.wrapping_add(8)) else { return 0 };
-        if field::<u32>(namespace, layout!(pid_namespace_inum)) == Some(agent!(pid_inum)) {
+        let Some(number) = field::<u32>(namespace, layout!(pid_namespace_inum)) else { return 0 };
+        if number == agent!(pid_inum) {
             return read::<u32>(upid).unwrap_or(0);
         }
         i += 1;

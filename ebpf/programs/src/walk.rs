@@ -11,7 +11,7 @@ use spanlet_abi::limits::HEADER_BLOCK_BYTES;
 use crate::batch;
 use crate::connection;
 use crate::frame::{FRAME_HEADER_BYTES, header_bytes, parse_bytes, plausible, proven, whole_header};
-use crate::kernel::{at_most, copy_user, opaque, read, read_user};
+use crate::kernel::{at_most, copy_user, opaque, read_pair, read_user};
 use crate::maps::{Endpoint, Mark, SCRATCH, Scratch, Track, load, store};
 use crate::message;
 use crate::streams;
@@ -252,11 +252,8 @@ pub unsafe fn next_segment(mark: *mut Mark) -> bool {
             return false;
         }
         let segment = load!(mark, segments);
-        let vector = if load!(mark, segments_in_kernel) != 0 {
-            read::<[u64; 2]>(segment)
-        } else {
-            read_user::<[u64; 2]>(segment)
-        };
+        let vector =
+            if load!(mark, segments_in_kernel) != 0 { read_pair(segment) } else { read_user::<[u64; 2]>(segment) };
         let Some([base, length]) = vector else {
             return false;
         };
