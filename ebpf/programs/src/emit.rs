@@ -5,6 +5,7 @@ use spanlet_abi::counters::Counters;
 use spanlet_abi::event::{HEAD_BYTES, Head, Kind, Reason, Record};
 use spanlet_abi::limits::{GIVEN_BYTES, PATH_BYTES};
 
+use crate::connection::now_ns;
 use crate::kernel::{at_most, copy, opaque};
 use crate::maps::{COUNTERS, EVENTS, Endpoint, Given, agent, load, store};
 
@@ -35,23 +36,9 @@ pub unsafe fn tell_opened(endpoint: *mut Endpoint, path: *const u8, kind: u32, n
     // SAFETY: the entry has room for a head and a path; `path` is one.
     let copied = unsafe {
         let record = entry.as_mut_ptr();
-        let head = Head {
-            kind: Kind::Opened as u16,
-            end: load!(endpoint, end) as u8,
-            flags: 0,
-            sequence,
-            connection: load!(endpoint, connection),
-            time_ns: crate::connection::now_ns(),
-            begun_ns: 0,
-            offset: 0,
-            stream: 0,
-            process: load!(endpoint, process),
-            length: PATH_BYTES as u32,
-            captured: PATH_BYTES as u32,
-            note,
-            field: kind,
-        };
-        (&raw mut (*record).head).write(head);
+        let head = head_of(endpoint, Kind::Opened, sequence);
+        let bytes = PATH_BYTES as u32;
+        (&raw mut (*record).head).write(Head { length: bytes, captured: bytes, note, field: kind, ..head });
         // What the last word has beyond the path is to be zero.
         (&raw mut (*record).data).cast::<u64>().add(PATH_ROOM / 8 - 1).write_volatile(0);
         copy((&raw mut (*record).data).cast(), PATH_BYTES as u32, path as u64)
@@ -68,36 +55,47 @@ pub unsafe fn tell_opened(endpoint: *mut Endpoint, path: *const u8, kind: u32, n
 #[inline(never)]
 pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note: u32) {
     seen(kind as u16);
+    // SAFETY: points into the map.
+    let sequence = unsafe { load!(endpoint, read_sequence) }.wrapping_add(1);
+    // SAFETY: as above.
+    unsafe { store!(endpoint, read_sequence, sequence) };
     let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
-        // SAFETY: points into the map.
-        unsafe { store!(endpoint, read_sequence, load!(endpoint, read_sequence).wrapping_add(1)) };
         lost(kind as u16, Reason::RingFull);
         return;
     };
     // SAFETY: points into the map; the entry has room for a head.
-    let sequence = unsafe { load!(endpoint, read_sequence) }.wrapping_add(1);
-    // SAFETY: as above.
     unsafe {
-        store!(endpoint, read_sequence, sequence);
-        let head = &raw mut (*entry.as_mut_ptr()).head;
-        head.write(Head {
+        let head = head_of(endpoint, kind, sequence);
+        (&raw mut (*entry.as_mut_ptr()).head).write(Head { offset, length, note, ..head });
+    }
+    entry.submit(wakeup(sequence));
+}
+
+/// The head of a record of what happens to an end just now.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+unsafe fn head_of(endpoint: *mut Endpoint, kind: Kind, sequence: u32) -> Head {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Head {
             kind: kind as u16,
             end: load!(endpoint, end) as u8,
             flags: 0,
             sequence,
             connection: load!(endpoint, connection),
-            time_ns: crate::connection::now_ns(),
+            time_ns: now_ns(),
             begun_ns: 0,
-            offset,
+            offset: 0,
             stream: 0,
             process: load!(endpoint, process),
-            length,
+            length: 0,
             captured: 0,
-            note,
+            note: 0,
             field: 0,
-        });
+        }
     }
-    entry.submit(wakeup(sequence));
 }
 
 /// Whether an entry wakes the agent: once, until it has looked. Only some ask how full the ring is.
@@ -128,14 +126,11 @@ fn wakeup_now() -> u64 {
 #[inline(never)]
 pub fn tell_head(head: &Head) -> bool {
     seen(head.kind);
-    let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
+    let written = EVENTS.output::<Head>(head, wakeup_now()).is_ok();
+    if !written {
         lost(head.kind, Reason::RingFull);
-        return false;
-    };
-    // SAFETY: both point to a head.
-    unsafe { copy_head((&raw mut (*entry.as_mut_ptr()).head).cast(), (&raw const *head).cast()) };
-    entry.submit(wakeup_now());
-    true
+    }
+    written
 }
 
 /// Writes the record of an executed process, as long as it is.
@@ -154,20 +149,6 @@ pub unsafe fn tell_given(given: *mut Given) -> bool {
         lost(Kind::Exec as u16, Reason::RingFull);
     }
     written.is_ok()
-}
-
-/// Word by word: a copy of the structure would be a loop over bytes on this target.
-///
-/// # Safety
-/// Both point to a head, which is aligned to eight.
-#[inline(always)]
-unsafe fn copy_head(to: *mut u64, from: *const u64) {
-    let mut i = 0;
-    while i < HEAD_BYTES / 8 {
-        // SAFETY: inside both heads.
-        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
-        i += 1;
-    }
 }
 
 /// Counts a record that was to be written.

@@ -5,13 +5,13 @@ use spanlet_abi::limits::{MAX_FRAME_BYTES, PROOF_FRAMES};
 use crate::ahead;
 use crate::kernel::{copy_user, opaque, read_user};
 use crate::maps::{Endpoint, Mark, load, store};
-use crate::walk::{Walk, address, advance, mark_of, next_segment};
+use crate::walk::{Walk, address, advance, mark_of, next_segment, step_over, there};
 
 pub const FRAME_HEADER_BYTES: u64 = 9;
 /// The highest registered type, PRIORITY_UPDATE (RFC 9218 §7.1).
 const HIGHEST_TYPE: u32 = 0x10;
 
-/// Takes all nine bytes and what they say, if they are in one piece.
+/// Takes all nine bytes and what they say, if they are in one piece, and sets [`Mark::part`] to what is there of the payload.
 ///
 /// # Safety
 /// `walk` points into the maps.
@@ -21,13 +21,16 @@ pub unsafe fn whole_header(walk: Walk) -> bool {
     // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
-        if load!(endpoint, have) != 0 || load!(mark, part) < FRAME_HEADER_BYTES {
+        let there = there(mark);
+        if load!(endpoint, have) != 0 || there < FRAME_HEADER_BYTES {
             return false;
         }
         let Some(ahead) = ahead::of_cursor(walk, FRAME_HEADER_BYTES) else { return false };
-        parse(endpoint, ahead::word(ahead), ahead.add(8).read_volatile());
+        let length = parse(endpoint, ahead::word(ahead), ahead.add(8).read_volatile()) as u64;
         store!(endpoint, frame_begun_ns, load!(mark, time_ns));
-        advance(endpoint, FRAME_HEADER_BYTES);
+        let behind = there - FRAME_HEADER_BYTES;
+        store!(mark, part, if length < behind { length } else { behind });
+        step_over(endpoint, FRAME_HEADER_BYTES);
         true
     }
 }
@@ -80,10 +83,12 @@ pub unsafe fn parse_bytes(endpoint: *mut Endpoint) {
     }
 }
 
+/// Takes a header apart; the length of its payload.
+///
 /// # Safety
 /// `endpoint` points into the map.
 #[inline(always)]
-unsafe fn parse(endpoint: *mut Endpoint, first_eight: u64, last: u8) {
+unsafe fn parse(endpoint: *mut Endpoint, first_eight: u64, last: u8) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
         let first = u64::from_be(first_eight);
@@ -94,6 +99,7 @@ unsafe fn parse(endpoint: *mut Endpoint, first_eight: u64, last: u8) {
         store!(endpoint, flags, (first >> 24) as u32 & 0xff);
         // The reserved bit is ignored (RFC 9113 §4.1).
         store!(endpoint, stream, (first as u32 & 0x7f_ffff) << 8 | last as u32);
+        length
     }
 }
 

@@ -3,15 +3,17 @@
 use spanlet_abi::event::{Kind, field};
 use spanlet_abi::limits::ID_BYTES;
 
-use crate::ahead::{self, word};
+use crate::ahead::word;
 use crate::batch;
 use crate::maps::{Endpoint, load, store};
-use crate::message::{FIELD_1, fill, stage, take_of_message};
+use crate::message::{FIELD_1, fill, stage};
 use crate::streams::message_of;
 use crate::walk::{Walk, mark_of};
 
 /// Tag and length of a field 1 with 64 bytes.
-const ID_HEAD_BYTES: u32 = 2;
+pub const ID_HEAD_BYTES: u32 = 2;
+/// Both, as they stand in memory.
+pub const ID_HEAD: u16 = u16::from_le_bytes([FIELD_1, ID_BYTES as u8]);
 
 /// A server's field 1 with 64 bytes may be one.
 ///
@@ -19,8 +21,6 @@ const ID_HEAD_BYTES: u32 = 2;
 /// `walk` points into the maps.
 #[inline(always)]
 pub unsafe fn head(walk: Walk) {
-    /// Both bytes, as they stand in memory.
-    const ID_HEAD: u16 = u16::from_le_bytes([FIELD_1, ID_BYTES as u8]);
     let endpoint = walk.endpoint;
     // SAFETY: points into the map; a word from a window's start lies inside it.
     unsafe {
@@ -29,21 +29,12 @@ pub unsafe fn head(walk: Walk) {
             store!(message, stage, stage::REST);
             return;
         }
-        let word = if load!(message, have) == 0 && load!(mark_of(endpoint), part) >= ID_HEAD_BYTES as u64 {
-            let Some(there) = ahead::of_cursor(walk, ID_HEAD_BYTES as u64) else {
-                store!(message, stage, stage::REST);
-                return;
-            };
-            take_of_message(endpoint, ID_HEAD_BYTES as u64);
-            word(there)
-        } else {
-            store!(message, target, ID_HEAD_BYTES);
-            if !fill(walk) {
-                return;
-            }
-            store!(message, have, 0);
-            word((&raw const (*message).window).cast())
-        };
+        store!(message, target, ID_HEAD_BYTES);
+        if !fill(walk) {
+            return;
+        }
+        store!(message, have, 0);
+        let word = word((&raw const (*message).window).cast());
         store!(message, stage, if word as u16 == ID_HEAD { stage::ID } else { stage::REST });
     }
 }

@@ -36,6 +36,7 @@ mod tracepoint;
 mod turns;
 mod variable;
 mod walk;
+mod whole;
 
 /// Reached by no program: the verifier refuses one that could loop here, so a panic that survives optimisation fails the load.
 #[panic_handler]

@@ -4,6 +4,7 @@
 //! client: Prefix ─5 bytes─► Head ─field found─► Copy ─► Skip ─┬─► Head        (plugin sockets: next field)
 //!                            └── compressed, or no such field ─┴─► Rest ─► After ─► Streaming
 //! server: Prefix ─5 bytes─► Head ─64 bytes─► Id ──────────────────► Rest ─► After ─► Streaming
+//! both:   Prefix ─all of it in one piece (`whole`)──────────────────────────► After
 //! ```
 //!
 //! The privacy rule. Of a client's message that is not compressed: field 1 if it is a string (first byte ≥ 0x20); of a nested
@@ -22,9 +23,10 @@ use crate::maps::{Endpoint, Message, load, store};
 use crate::plan::plan;
 use crate::streams::{bring, message_of};
 use crate::walk::{Walk, address, mark_of, take};
+use crate::whole;
 
 /// The length-prefixed message's prefix: a compressed flag and four bytes of length.
-const PREFIX_BYTES: u32 = 5;
+pub const PREFIX_BYTES: u32 = 5;
 pub const FIELD_1: u8 = 0x0a;
 
 pub const KIND_CRI: u32 = 1;
@@ -58,6 +60,9 @@ pub unsafe fn feed(walk: Walk) {
             return;
         }
         if load!(message, stage) == stage::PREFIX {
+            if whole::message(walk) {
+                return;
+            }
             prefix(walk);
         }
         if load!(message, stage) == stage::HEAD {
@@ -144,36 +149,26 @@ unsafe fn window_words(message: *mut Message, from: *const u8) {
     }
 }
 
-/// A compressed flag and the message's length; mostly they are in one piece.
+/// A compressed flag and the message's length.
 #[inline(always)]
 unsafe fn prefix(walk: Walk) {
     let endpoint = walk.endpoint;
     // SAFETY: points into the map; a word from a window's start lies inside it.
     unsafe {
         let message = message_of(endpoint);
-        let word = if load!(message, have) == 0 && load!(mark_of(endpoint), part) >= PREFIX_BYTES as u64 {
-            let Some(there) = ahead::of_cursor(walk, PREFIX_BYTES as u64) else {
-                store!(message, stage, stage::REST);
-                return;
-            };
-            take(endpoint, PREFIX_BYTES as u64);
-            word(there)
-        } else {
-            store!(message, target, PREFIX_BYTES);
-            if !fill(walk) {
-                return;
-            }
-            store!(message, have, 0);
-            word((&raw const (*message).window).cast())
-        };
+        store!(message, target, PREFIX_BYTES);
+        if !fill(walk) {
+            return;
+        }
+        store!(message, have, 0);
+        let word = word((&raw const (*message).window).cast());
         store!(message, left, u32::from_be((word >> 8) as u32));
         let looked_at = word as u8 == 0 && (load!(endpoint, end) == CLIENT as u32 || load!(endpoint, kind) == KIND_CRI);
         store!(message, stage, if looked_at { stage::HEAD } else { stage::REST });
     }
 }
 
-/// A field's tag, length and first byte. Mostly they are in one piece, and so is what follows: then they are looked at where they
-/// are, and the cursor goes to the field's content.
+/// A field's tag, length and first byte.
 #[inline(always)]
 unsafe fn field_head(walk: Walk) {
     let endpoint = walk.endpoint;
@@ -185,62 +180,18 @@ unsafe fn field_head(walk: Walk) {
         let whole = have.saturating_add(load!(message, left));
         let target = if whole < WINDOW_BYTES as u32 { whole } else { WINDOW_BYTES as u32 };
         store!(message, target, target);
-        let in_place = have == 0 && load!(mark_of(endpoint), part) >= target as u64;
-        if in_place {
-            if let Some(there) = ahead::of_cursor(walk, target as u64) {
-                window_words(message, there);
-            } else {
-                store!(message, target, 0);
-            }
-            store!(message, have, load!(message, target));
-        } else if !fill(walk) {
+        if !fill(walk) {
             return;
         }
-        let planned = plan(endpoint);
-        if in_place {
-            store!(message, have, 0);
-        }
-        if !planned {
-            store!(message, stage, stage::REST);
-        } else if in_place {
-            field_in_place(walk);
-        } else {
+        if plan(endpoint) {
             begin_field(walk);
-        }
-    }
-}
-
-/// Copies what is there of a field's content, and sets out what is to come: `at` bytes before it are still under the cursor.
-#[inline(always)]
-unsafe fn field_in_place(walk: Walk) {
-    let endpoint = walk.endpoint;
-    // SAFETY: points into the maps.
-    unsafe {
-        let message = message_of(endpoint);
-        let (start, copy) = (load!(message, at), load!(message, copy));
-        // A field that goes beyond its message is none.
-        if start > load!(message, target)
-            || copy.saturating_add(load!(message, skip)) > load!(message, left).saturating_sub(start)
-        {
+        } else {
             store!(message, stage, stage::REST);
-            return;
         }
-        take_of_message(endpoint, start as u64);
-        if copy != 0 {
-            let part = load!(mark_of(endpoint), part);
-            let there = if (copy as u64) < part { copy } else { part as u32 };
-            let note = load!(message, note) | field::BEGINS | if there == copy { field::COMPLETE } else { 0 };
-            batch::set_out(walk, Kind::Field, load!(mark_of(endpoint), time_ns), copy, note, load!(message, field));
-            batch::with_memory(walk, address(mark_of(endpoint)), there);
-            store!(message, from_stream, there);
-            store!(message, copy, copy - there);
-            take_of_message(endpoint, load!(message, from_stream) as u64);
-        }
-        next_stage(endpoint);
     }
 }
 
-/// The same where the window holds all of what was looked at, and maybe the field's content and more.
+/// Copies what is there of a field's content, in the window and under the cursor, and sets out what is to come.
 #[inline(never)]
 unsafe fn begin_field(walk: Walk) {
     let endpoint = walk.endpoint;

@@ -3,7 +3,6 @@
 use spanlet_abi::event::field;
 use spanlet_abi::limits::{MAX_FIELDS, NESTED_BYTES, STRING_BYTES};
 
-use crate::ahead::word;
 use crate::kernel::at_most;
 use crate::maps::{Endpoint, Message, WINDOW, load, store};
 use crate::message::{FIELD_1, KIND_CRI, KIND_DRA};
@@ -35,14 +34,6 @@ pub unsafe fn plan(endpoint: *mut Endpoint) -> bool {
         let have = load!(message, have);
         if have == 0 || fields > MAX_FIELDS {
             return false;
-        }
-        let word = word((&raw const (*message).window).cast());
-        if have > 1 && word & 0x80ff == FIELD_1 as u64 {
-            // Most requests have one field that is looked at, with a length of one byte.
-            store!(message, field, 1);
-            store!(message, at, 2);
-            store!(message, value, (word >> 8) as u32 & 0x7f);
-            return plan_bytes(endpoint);
         }
         if !varint(message) {
             return false;

@@ -143,7 +143,7 @@ unsafe fn lose_track(walk: Walk, reason: Reason) {
     }
 }
 
-/// Moves the cursor on.
+/// Moves the cursor on inside what is there.
 ///
 /// # Safety
 /// `endpoint` points into the map.
@@ -152,9 +152,22 @@ pub unsafe fn advance(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let mark = mark_of(endpoint);
+        store!(mark, part, load!(mark, part).wrapping_sub(bytes));
+        step_over(endpoint, bytes);
+    }
+}
+
+/// Moves the cursor on; [`Mark::part`] is the caller's to set.
+///
+/// # Safety
+/// `endpoint` points into the map.
+#[inline(always)]
+pub unsafe fn step_over(endpoint: *mut Endpoint, bytes: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mark = mark_of(endpoint);
         store!(mark, at, load!(mark, at).wrapping_add(bytes));
         store!(mark, remaining, load!(mark, remaining).wrapping_sub(bytes));
-        store!(mark, part, load!(mark, part).wrapping_sub(bytes));
         store!(endpoint, written, load!(endpoint, written).wrapping_add(bytes));
     }
 }
@@ -201,8 +214,9 @@ pub unsafe fn step(walk: Walk) -> bool {
         if load!(mark, at) == load!(mark, end) {
             return load!(mark, remaining) != 0 && next_segment(mark);
         }
-        measure(endpoint);
-        if load!(endpoint, left) == 0 && !frame_header(walk) {
+        if load!(endpoint, left) != 0 {
+            measure(endpoint);
+        } else if !frame_header(walk) {
             return false;
         }
         if load!(mark, part) != 0 || load!(endpoint, left) == 0 {
@@ -212,17 +226,27 @@ pub unsafe fn step(walk: Walk) -> bool {
     }
 }
 
-/// Sets [`Mark::part`], at a frame's header to what is there of the segment.
+/// Sets [`Mark::part`] inside a frame's payload.
 #[inline(always)]
 unsafe fn measure(endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
         let mark = mark_of(endpoint);
+        store!(mark, part, there(mark));
+        clip(endpoint);
+    }
+}
+
+/// Accepted bytes of the segment that are to be walked.
+///
+/// # Safety
+/// `mark` points into the map.
+#[inline(always)]
+pub unsafe fn there(mark: *mut Mark) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
         let (rest, remaining) = (load!(mark, end).wrapping_sub(load!(mark, at)), load!(mark, remaining));
-        store!(mark, part, if rest > remaining { remaining } else { rest });
-        if load!(endpoint, left) != 0 {
-            clip(endpoint);
-        }
+        if rest > remaining { remaining } else { rest }
     }
 }
 
@@ -273,6 +297,7 @@ unsafe fn frame_header(walk: Walk) -> bool {
     // SAFETY: points into the map.
     unsafe {
         if !whole_header(walk) {
+            store!(mark_of(endpoint), part, there(mark_of(endpoint)));
             if !header_bytes(endpoint) {
                 lose_track(walk, Reason::ReadFault);
                 return false;
@@ -282,6 +307,7 @@ unsafe fn frame_header(walk: Walk) -> bool {
                 return true;
             }
             parse_bytes(endpoint);
+            clip(endpoint);
         }
         if !plausible(endpoint) {
             lose_track(walk, Reason::NoFrame);
@@ -290,7 +316,6 @@ unsafe fn frame_header(walk: Walk) -> bool {
         if load!(endpoint, frame) == HEADERS && load!(endpoint, flags) & END_STREAM == 0 {
             streams::stream_begins(endpoint);
         }
-        clip(endpoint);
         true
     }
 }
