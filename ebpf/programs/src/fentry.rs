@@ -59,7 +59,7 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
         // SAFETY: the slot is this run's; what is found points into the map.
         unsafe {
             let Some(endpoint) = watched(cost::number_of(slot, sk)) else { return };
-            let Some(mark) = mark::of_write(endpoint) else { return };
+            let Some(mark) = mark::of_write(endpoint, connection::thread()) else { return };
             if load!(mark, message) != message {
                 return;
             }

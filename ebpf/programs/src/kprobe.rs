@@ -157,7 +157,7 @@ fn queued<const LOOP: bool>(reader: *mut Endpoint) {
     let Some(endpoint) = endpoints::peer_of(reader) else { return };
     // SAFETY: points into the map.
     unsafe {
-        let Some(mark) = mark::of_write(endpoint) else { return };
+        let Some(mark) = mark::of_write(endpoint, connection::thread()) else { return };
         let (message, count, accepted) = (load!(mark, message), load!(mark, count), load!(mark, accepted));
         let Some(left) = iterator::count(message) else { return };
         let taken = count.wrapping_sub(left);

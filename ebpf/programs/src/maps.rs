@@ -174,6 +174,16 @@ pub struct SocketSlot {
     pub hint: u32,
 }
 
+/// Of the threads with one hash: what one of them has begun, and how many have, those included whose marks stand in [`MARKS`].
+#[repr(C)]
+pub struct ThreadSlot {
+    pub thread: u64,
+    pub sk: u64,
+    /// A `layout::Action`.
+    pub action: u32,
+    pub begun: u32,
+}
+
 /// Bytes of [`Message::window`]: an id may be taken behind what is already there, and is copied in whole words.
 pub const WINDOW: usize = 2 * ID_BYTES + 8;
 
@@ -266,9 +276,10 @@ pub static mut SOCKETS: [SocketSlot; SOCKET_SLOTS] = [const { SocketSlot { watch
 /// that have the same hash a look at their descriptors.
 #[map]
 pub static HOLDERS: Array<u32> = Array::with_max_entries(HOLDER_SLOTS, 0);
-/// How many threads have an active mark in [`MARKS`], by hash: where it is none, a look-up is spared.
+/// Threads that have begun something, by hash: where none has, a look-up in [`MARKS`] is spared.
 #[unsafe(no_mangle)]
-pub static mut THREADS: [u32; THREAD_SLOTS] = [0; THREAD_SLOTS];
+pub static mut THREADS: [ThreadSlot; THREAD_SLOTS] =
+    [const { ThreadSlot { thread: 0, sk: 0, action: 0, begun: 0 } }; THREAD_SLOTS];
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Marks of threads whose endpoint is not known at once, or has another thread's mark. Keyed by thread: a thread is in one system

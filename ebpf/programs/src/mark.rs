@@ -15,7 +15,7 @@ use spanlet_abi::limits::THREAD_SLOTS;
 use crate::connection::{now_ns, thread};
 use crate::emit;
 use crate::kernel::{copy, opaque};
-use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, load, store};
+use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, ThreadSlot, layout, load, store};
 
 /// The current thread begins to write to an endpoint; the mark is blank but for what is given.
 ///
@@ -42,16 +42,15 @@ pub unsafe fn begin_write(endpoint: *mut Endpoint, sk: u64, thread: u64) -> *mut
     }
 }
 
-/// The mark of the current thread's write, if it has begun one.
+/// The mark of a thread's write, if it has begun one.
 ///
 /// # Safety
 /// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn of_write(endpoint: *mut Endpoint) -> Option<*mut Mark> {
+pub unsafe fn of_write(endpoint: *mut Endpoint, thread: u64) -> Option<*mut Mark> {
     // SAFETY: the caller's promise.
     unsafe {
         let mark = &raw mut (*endpoint).mark;
-        let thread = thread();
         if load!(mark, thread) != thread && !(load!(endpoint, parked) != 0 && unpark(endpoint, thread)) {
             return None;
         }
@@ -110,7 +109,7 @@ pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
         store!(mark, action, action as u32);
         if load!(mark, counted) == 0 {
             store!(mark, counted, 1);
-            emit::count(slot(thread), 1);
+            emit::count(&raw mut (*slot(thread)).begun, 1);
         }
     }
     Some(mark)
@@ -132,7 +131,7 @@ pub fn begin_connect(sk: u64, address: u64, length: u64) {
 #[inline(always)]
 pub fn may_be_active() -> bool {
     // SAFETY: points into the map.
-    unsafe { slot(thread()).read_volatile() != 0 }
+    unsafe { load!(slot(thread()), begun) != 0 }
 }
 
 /// What the current thread has begun.
@@ -140,7 +139,7 @@ pub fn may_be_active() -> bool {
 pub fn active() -> Option<*mut Mark> {
     let thread = thread();
     // SAFETY: points into the map.
-    if unsafe { slot(thread).read_volatile() } == 0 {
+    if unsafe { load!(slot(thread), begun) } == 0 {
         return None;
     }
     let mark = MARKS.get_ptr_mut(&thread)?;
@@ -148,11 +147,53 @@ pub fn active() -> Option<*mut Mark> {
     if unsafe { is_active(mark) } { Some(mark) } else { None }
 }
 
-/// How many of a slot's threads have begun something. One that was killed meanwhile stays counted, which costs time only.
+/// A thread begins a system call on a socket. It takes the slot of its hash if it is the only one that has begun something, of
+/// several that come at once none does; else its mark says so. Who leaves a slot clears it before counting down, which only some
+/// processors let others see in that order.
 #[inline(always)]
-fn slot(thread: u64) -> *mut u32 {
+pub fn begin_call(thread: u64, sk: u64, action: u8) {
+    if layout!(stores_in_order) == 0 {
+        let _ = begin(sk, action);
+        return;
+    }
+    let slot = slot(thread);
+    // SAFETY: points into the map. Who counts up and then reads 1 is alone: others that count up later read more.
+    unsafe {
+        if load!(slot, thread) != thread {
+            emit::count(&raw mut (*slot).begun, 1);
+            if load!(slot, begun) != 1 {
+                emit::count(&raw mut (*slot).begun, -1);
+                let _ = begin(sk, action);
+                return;
+            }
+        }
+        store!(slot, sk, sk);
+        store!(slot, action, action as u32);
+        store!(slot, thread, thread);
+    }
+}
+
+/// The action and the socket of a thread that stands in its slot; it is over with that.
+#[inline(always)]
+pub fn end_call(thread: u64) -> Option<(u32, u64)> {
+    let slot = slot(thread);
+    // SAFETY: points into the map; while it stands there, only the thread itself writes to it.
+    unsafe {
+        if load!(slot, thread) != thread {
+            return None;
+        }
+        let call = (load!(slot, action), load!(slot, sk));
+        store!(slot, thread, 0);
+        emit::count(&raw mut (*slot).begun, -1);
+        Some(call)
+    }
+}
+
+/// The slot of a thread's hash. One that was killed meanwhile stays counted, which costs time only.
+#[inline(always)]
+fn slot(thread: u64) -> *mut ThreadSlot {
     const { assert!(THREAD_SLOTS.is_power_of_two()) };
-    let slots: *mut u32 = (&raw mut THREADS).cast();
+    let slots: *mut ThreadSlot = (&raw mut THREADS).cast();
     // SAFETY: inside the array.
     unsafe { slots.add(opaque(thread) as usize & (THREAD_SLOTS - 1)) }
 }
@@ -167,7 +208,7 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
     unsafe {
         end(mark);
         store!(mark, counted, 0);
-        emit::count(slot(thread()), -1);
+        emit::count(&raw mut (*slot(thread())).begun, -1);
     }
 }
 

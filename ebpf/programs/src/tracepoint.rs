@@ -26,7 +26,7 @@ const MSGHDR_VECTORS: u64 = 16;
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    enters::<true>(&context);
+    enters::<true>(context);
     0
 }
 
@@ -35,14 +35,14 @@ pub fn sys_enter(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter_untyped(context: BtfTracePointContext) -> i32 {
-    enters::<false>(&context);
+    enters::<false>(context);
     0
 }
 
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
-    exits::<true>(&context);
+    exits::<true>(context);
     0
 }
 
@@ -51,26 +51,50 @@ pub fn sys_exit(context: BtfTracePointContext) -> i32 {
 /// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
-    exits::<false>(&context);
+    exits::<false>(context);
     0
 }
 
 #[inline(always)]
-fn enters<const TYPED: bool>(context: &BtfTracePointContext) {
+fn enters<const TYPED: bool>(context: BtfTracePointContext) {
     let action = action_of(context.arg::<u64>(1));
+    if action != Action::None as u8 {
+        enters_one_of_those::<TYPED>(context, action);
+    }
+}
+
+/// Not in line: registers that it saves are not saved at other system calls.
+#[inline(never)]
+fn enters_one_of_those<const TYPED: bool>(context: BtfTracePointContext, action: u8) {
+    let regs = context.arg::<u64>(0);
     // Any process may become one that holds a watched socket.
-    let begins = action == Action::Connect as u8 || action == Action::Accept as u8;
-    if action != Action::None as u8 && (begins || holds_watched()) {
-        cost::of(Program::SysEnter, |_| enter::<TYPED>(context.arg::<u64>(0), action));
+    if action == Action::Connect as u8 {
+        cost::of(Program::SysEnter, |_| connect_enters(regs));
+    } else if action == Action::Accept as u8 {
+        cost::of(Program::SysEnter, |_| {
+            let _ = mark::begin(0, action);
+        });
+    } else if holds_watched() {
+        let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
+        if let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) {
+            cost::of(Program::SysEnter, |_| enter(regs, action, sk, endpoint));
+        }
     }
 }
 
 #[inline(always)]
-fn exits<const LOOP: bool>(context: &BtfTracePointContext) {
+fn exits<const LOOP: bool>(context: BtfTracePointContext) {
     // SAFETY: the verifier knows the type of the tracepoint's argument.
     let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
-    let action = action_of(number as u64);
-    if action != Action::None as u8 && mark::may_be_active() {
+    if action_of(number as u64) != Action::None as u8 {
+        exits_one_of_those::<LOOP>(context);
+    }
+}
+
+/// As [`enters_one_of_those`].
+#[inline(never)]
+fn exits_one_of_those<const LOOP: bool>(context: BtfTracePointContext) {
+    if mark::may_be_active() {
         cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1)));
     }
 }
@@ -86,17 +110,7 @@ fn action_of(number: u64) -> u8 {
 }
 
 #[inline(always)]
-fn enter<const TYPED: bool>(regs: u64, action: u8) {
-    if action == Action::Connect as u8 {
-        connect_enters(regs);
-        return;
-    }
-    if action == Action::Accept as u8 {
-        let _ = mark::begin(0, action);
-        return;
-    }
-    let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
-    let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) else { return };
+fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
     if action == Action::Close as u8 {
         connection::closed(sk);
         return;
@@ -105,12 +119,13 @@ fn enter<const TYPED: bool>(regs: u64, action: u8) {
     if !is_write && peeks(regs, action) {
         return;
     }
-    if mark::begin(sk, action).is_none() || !is_write {
+    let thread = connection::thread();
+    mark::begin_call(thread, sk, action);
+    if !is_write {
         return;
     }
     // SAFETY: points into the map.
     unsafe {
-        let thread = connection::thread();
         let mark = mark::begin_write(endpoint, sk, thread);
         if buffers(regs, action, mark) {
             connection::used_by_process(endpoint, (thread >> 32) as u32);
@@ -211,31 +226,39 @@ fn connect_enters(regs: u64) {
 
 #[inline(always)]
 fn exit<const LOOP: bool>(result: i64) {
-    let Some(mark) = mark::active() else { return };
+    let thread = connection::thread();
+    let Some((action, sk)) = mark::end_call(thread).or_else(|| end_of_mark(result)) else { return };
+    let Some(endpoint) = watched(sk) else { return };
+    if action == Action::Unfollowed as u32 {
+        walk::unfollowed(endpoint);
+    } else if action >= Action::Write as u32 {
+        write_exits::<LOOP>(endpoint, thread, result);
+    } else if result > 0 {
+        connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
+    }
+}
+
+/// The same of a thread whose mark says what it has begun, be it to connect or to accept.
+#[inline(always)]
+fn end_of_mark(result: i64) -> Option<(u32, u64)> {
+    let mark = mark::active()?;
     // SAFETY: points into the map.
     let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
     if action == Action::Connect as u32 {
         connect_exits(sk, mark, result);
     } else if action == Action::Accept as u32 {
         accept_exits(result);
-    } else if let Some(endpoint) = watched(sk) {
-        if action == Action::Unfollowed as u32 {
-            walk::unfollowed(endpoint);
-        } else if action >= Action::Write as u32 {
-            write_exits::<LOOP>(endpoint, result);
-        } else if result > 0 {
-            connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
-        }
     }
     // SAFETY: points into the map.
     unsafe { mark::end_of_thread(mark) };
+    if action == Action::Connect as u32 || action == Action::Accept as u32 { None } else { Some((action, sk)) }
 }
 
 #[inline(always)]
-fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64) {
+fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, thread: u64, result: i64) {
     // SAFETY: points into the map.
     unsafe {
-        let Some(mark) = mark::of_write(endpoint) else { return };
+        let Some(mark) = mark::of_write(endpoint, thread) else { return };
         if result > 0 {
             walk::accepted::<LOOP>(endpoint, result as u64);
         }
