@@ -1,6 +1,5 @@
 //! Loading and attaching the kernel programs of one mode.
 
-use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::lpm_trie::Key;
@@ -9,7 +8,7 @@ use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError}
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use spanlet_abi::counters::Program as Timed;
 use spanlet_abi::event::{Kind, OLD_SERVER};
-use spanlet_abi::layout::{FIELDS, Layout, SYSTEM_CALLS};
+use spanlet_abi::layout::{ABSENT, FIELDS, Layout, SYSTEM_CALLS};
 use spanlet_abi::limits::{HOLDER_SLOTS, MAX_ENDPOINTS, PATH_BYTES, WAKE_PART};
 
 use super::Mode;
@@ -60,6 +59,8 @@ pub struct Attached {
     pub skipped: u64,
     /// What of calls was lost, as of then.
     lost: u64,
+    /// Why the programs read the kernel's memory by helpers though it lets programs cast, if they do.
+    pub without_cast: Option<AttachError>,
     /// Why connections older than the agent are not followed, if they are not.
     pub without_old: Option<AttachError>,
     /// Why execs are not seen, or not all of them, if so.
@@ -137,17 +138,27 @@ const fn programs(mode: Mode) -> &'static [Entry] {
 }
 
 /// Loads and attaches the programs of `mode`.
+///
+/// A kernel may have the function that casts and yet let no program call it, as one whose JIT compiler is off: then they do without.
 pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
+    let Some(function) = setup.rdonly_cast else { return attach_object(mode, setup, setup.layout, OBJECT) };
+    let refusal = match attach_object(mode, setup, setup.layout, &cast::with_function(OBJECT, function)) {
+        Err(refusal @ AttachError::Load { .. }) => refusal,
+        attached => return attached,
+    };
+    let layout = Layout { type_of_word: ABSENT, ..*setup.layout };
+    let mut attached = attach_object(mode, setup, &layout, OBJECT)?;
+    attached.without_cast = Some(refusal);
+    Ok(attached)
+}
+
+fn attach_object(mode: Mode, setup: &Setup<'_>, layout: &Layout, object: &[u8]) -> Result<Attached, AttachError> {
     let btf = setup.btf;
-    let layout: [u32; FIELDS] = setup.layout.fields().map(|(_, value)| value);
+    let layout: [u32; FIELDS] = layout.fields().map(|(_, value)| value);
     let cpus = aya::util::nr_cpus().map_err(|(file, source)| AttachError::Cpus { file, source })? as u32;
     let identity =
         [setup.identity.process, setup.identity.net_inum, setup.identity.pid_inum, cpus, setup.ring_bytes / WAKE_PART];
     let actions: [u8; SYSTEM_CALLS] = system_calls::actions();
-    let object = match setup.rdonly_cast {
-        Some(function) => Cow::Owned(cast::with_function(OBJECT, function)),
-        None => Cow::Borrowed(OBJECT),
-    };
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
         .btf(Some(btf))
@@ -156,7 +167,7 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
         .override_global("ACTIONS", &actions[..], true)
         .map_max_entries("EVENTS", setup.ring_bytes)
         .map_max_entries("RUNS", Timed::COUNT as u32 * cpus)
-        .load(&object)
+        .load(object)
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
     free_places(&mut ebpf)?;
@@ -175,7 +186,19 @@ pub fn attach(mode: Mode, setup: &Setup<'_>) -> Result<Attached, AttachError> {
     };
     let ring = take(&mut ebpf, "EVENTS")?;
     let ring = RingBuf::try_from(ring).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
-    Ok(Attached { mode, ring, counters, runs, skipped: 0, lost: 0, without_old, without_execs, ebpf, names })
+    Ok(Attached {
+        mode,
+        ring,
+        counters,
+        runs,
+        skipped: 0,
+        lost: 0,
+        without_cast: None,
+        without_old,
+        without_execs,
+        ebpf,
+        names,
+    })
 }
 
 /// Loads all of these programs, then attaches them in order; says which of each and its twin.
@@ -297,6 +320,7 @@ impl Attached {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout;
     use super::*;
 
     const TABLE: &str = include_str!("../../../ebpf/README.md");
@@ -332,6 +356,31 @@ mod tests {
         hooks.sort();
         hooks.dedup();
         hooks
+    }
+
+    /// Needs the rights of an agent, and a kernel with the function.
+    #[test]
+    fn where_programs_may_not_cast_they_do_without() {
+        let report = layout::of_running_kernel().unwrap();
+        let btf = Btf::from_sys_fs().unwrap();
+        let mut setup = Setup {
+            btf: &btf,
+            layout: &report.layout,
+            rdonly_cast: report.rdonly_cast,
+            missing_for_execs: &[],
+            identity: Identity::of_this_process().unwrap(),
+            paths: &[],
+            ring_bytes: 1 << 16,
+        };
+        let attached = match attach(Mode::Tracepoint, &setup) {
+            Ok(attached) if setup.rdonly_cast.is_some() => attached,
+            other => return eprintln!("skipped: this test needs probes and a kernel that casts: {other:?}"),
+        };
+        assert!(attached.without_cast.is_none(), "{:?}", attached.without_cast);
+        drop(attached);
+        setup.rdonly_cast = Some(1); // no function
+        let attached = attach(Mode::Tracepoint, &setup).unwrap();
+        assert!(matches!(attached.without_cast, Some(AttachError::Load { .. })), "{:?}", attached.without_cast);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Mode;
 use super::attach::{self, Attached, Setup};
+use super::cast;
 use super::identity::Identity;
 use super::ladder::{self, Features, Plan};
 use super::layout::{self, FUNCTIONS, LayoutReport};
@@ -52,6 +53,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
         match attach::attach(mode, &setup) {
             Ok(attached) => {
                 reasons.push(format!("{} attached", mode.label()));
+                reasons.extend(attached.without_cast.as_ref().map(without_cast));
                 reasons.extend(attached.without_old.as_ref().map(|error| observe::explain(error)));
                 reasons.extend(attached.without_execs.as_ref().map(|error| one_line(error)));
                 give_memory_back();
@@ -69,6 +71,10 @@ fn features(report: &LayoutReport, btf: &aya::Btf) -> Features {
         functions_missing: FUNCTIONS.into_iter().filter(|name| !report.functions.contains(name)).collect(),
         fields_missing: report.missing.clone(),
     }
+}
+
+fn without_cast(error: &attach::AttachError) -> String {
+    format!("programs that call {} were refused, memory is read by helpers: {}", cast::FUNCTION, one_line(error))
 }
 
 /// Lines of the verifier's log that tell why it refused a program; before them stands how it came there.

@@ -138,7 +138,7 @@ pub struct Head {
     /// Entry of the write that held the frame's first byte.
     pub begun_ns: u64,
     /// Bytes of this direction up to and with the last byte told of, counted from the connection's start (or the attach); of a
-    /// `Field` without `ENDS` those before its content.
+    /// `Field` without `ENDS` those that were taken before it was set out, of which some may be its own.
     pub offset: u64,
     /// HTTP/2 stream id.
     pub stream: u32,

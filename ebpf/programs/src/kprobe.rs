@@ -28,7 +28,7 @@ pub fn kprobe_send(context: ProbeContext) -> u32 {
     if endpoints::may_be_watched(sk as u32) {
         cost::of(Program::Send, |_| {
             let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
-            // SAFETY: the message is read by a helper.
+            // SAFETY: the message is read as kernel memory.
             unsafe { fentry::send_begins::<false>(sk, message) };
         });
     }

@@ -7,7 +7,8 @@
 //! thread's ► parked, in the map of marks
 //! ```
 //! The mark of a write stands in its endpoint. A call that never queues anything leaves it active; when another thread writes to
-//! the same socket it is parked. Marks of threads whose socket is not known when their bytes are accepted stand in the map, too.
+//! the same socket it is parked. Marks of threads whose socket is not known when their bytes are accepted stand in the map, too, or
+//! in the slot of the thread's hash.
 
 use spanlet_abi::layout::Action;
 use spanlet_abi::limits::THREAD_SLOTS;
@@ -64,6 +65,12 @@ unsafe fn park(endpoint: *mut Endpoint) {
     unsafe {
         let mark = &raw mut (*endpoint).mark;
         let thread = load!(mark, thread);
+        // Whether the thread is counted is told by its mark in the map alone, in whose place this one goes.
+        let counted = match MARKS.get_ptr_mut(&thread) {
+            Some(own) => load!(own, counted),
+            None => 0,
+        };
+        store!(mark, counted, counted);
         let _ = MARKS.insert(thread, &*mark, 0);
         store!(endpoint, parked, load!(endpoint, parked).wrapping_add(1));
     }
@@ -75,16 +82,14 @@ unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
     // SAFETY: points into the map; a mark is copied whole.
     unsafe {
         let mark = &raw mut (*endpoint).mark;
-        if MARKS.get_ptr_mut(&thread).is_none() {
+        let Some(parked) = MARKS.get_ptr_mut(&thread) else { return false };
+        if load!(parked, sk) != load!(endpoint, sk) || load!(parked, action) != Action::Write as u32 {
             return false;
         }
         if is_active(mark) {
             park(endpoint);
         }
         let Some(parked) = MARKS.get_ptr_mut(&thread) else { return false };
-        if load!(parked, sk) != load!(endpoint, sk) || load!(parked, action) != Action::Write as u32 {
-            return false;
-        }
         store!(endpoint, parked, load!(endpoint, parked).saturating_sub(1));
         let copied = copy(mark.cast(), size_of::<Mark>() as u32, parked as u64);
         store!(parked, action, Action::None as u32);
@@ -92,10 +97,11 @@ unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
     }
 }
 
-/// The current thread begins something; its mark in the map says what.
+/// The current thread begins something; its mark in the map says what. What its slot says is of a call whose end was not seen.
 #[inline(always)]
 pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
     let thread = thread();
+    let _ = end_call(thread);
     let mark = match MARKS.get_ptr_mut(&thread) {
         Some(mark) => mark,
         None => {
@@ -148,13 +154,12 @@ pub fn active() -> Option<*mut Mark> {
 }
 
 /// A thread begins a system call on a socket. It takes the slot of its hash if it is the only one that has begun something, of
-/// several that come at once none does; else its mark says so. Who leaves a slot clears it before counting down, which only some
-/// processors let others see in that order.
+/// several that come at once one at most; else its mark says so, false if there is no room for that. Who leaves a slot clears it
+/// before counting down, which only some processors let others see in that order.
 #[inline(always)]
-pub fn begin_call(thread: u64, sk: u64, action: u8) {
+pub fn begin_call(thread: u64, sk: u64, action: u8) -> bool {
     if layout!(stores_in_order) == 0 {
-        let _ = begin(sk, action);
-        return;
+        return begin(sk, action).is_some();
     }
     let slot = slot(thread);
     // SAFETY: points into the map. Who counts up and then reads 1 is alone: others that count up later read more.
@@ -163,14 +168,14 @@ pub fn begin_call(thread: u64, sk: u64, action: u8) {
             emit::count(&raw mut (*slot).begun, 1);
             if load!(slot, begun) != 1 {
                 emit::count(&raw mut (*slot).begun, -1);
-                let _ = begin(sk, action);
-                return;
+                return begin(sk, action).is_some();
             }
         }
         store!(slot, sk, sk);
         store!(slot, action, action as u32);
         store!(slot, thread, thread);
     }
+    true
 }
 
 /// The action and the socket of a thread that stands in its slot; it is over with that.
@@ -189,7 +194,7 @@ pub fn end_call(thread: u64) -> Option<(u32, u64)> {
     }
 }
 
-/// The slot of a thread's hash. One that was killed meanwhile stays counted, which costs time only.
+/// The slot of a thread's hash. One whose end was not seen stays counted, which costs time only, until it begins anew.
 #[inline(always)]
 fn slot(thread: u64) -> *mut ThreadSlot {
     const { assert!(THREAD_SLOTS.is_power_of_two()) };
@@ -207,6 +212,9 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
     // SAFETY: the caller's promise.
     unsafe {
         end(mark);
+        if load!(mark, counted) == 0 {
+            return; // of a write that another thread's has displaced, while this one stood in its slot
+        }
         store!(mark, counted, 0);
         emit::count(&raw mut (*slot(thread())).begun, -1);
     }

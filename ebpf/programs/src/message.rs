@@ -4,7 +4,7 @@
 //! client: Prefix ─5 bytes─► Head ─field found─► Copy ─► Skip ─┬─► Head        (plugin sockets: next field)
 //!                            └── compressed, or no such field ─┴─► Rest ─► After ─► Streaming
 //! server: Prefix ─5 bytes─► Head ─64 bytes─► Id ──────────────────► Rest ─► After ─► Streaming
-//! both:   Prefix ─all of it in one piece (`whole`)──────────────────────────► After
+//! CRI:    Prefix ─all of it in one piece (`whole`)──────────────────────────► After
 //! ```
 //!
 //! The privacy rule. Of a client's message that is not compressed: field 1 if it is a string (first byte ≥ 0x20); of a nested
@@ -357,11 +357,8 @@ unsafe fn second_message(walk: Walk) {
 }
 
 /// Takes bytes of the message from the stream.
-///
-/// # Safety
-/// `endpoint` points into the map.
 #[inline(always)]
-pub unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
+unsafe fn take_of_message(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: points into the map.
     unsafe {
         let message = message_of(endpoint);

@@ -1,4 +1,5 @@
-//! What may be copied of a protobuf field, decided by its first bytes: the privacy rule of `message.rs`.
+//! What may be copied of a protobuf field, decided by its first bytes: the privacy rule of `message.rs`. For a message that
+//! comes in one piece `whole.rs` decides the same.
 
 use spanlet_abi::event::field;
 use spanlet_abi::limits::{MAX_FIELDS, NESTED_BYTES, STRING_BYTES};

@@ -106,7 +106,7 @@ pub fn inode(sk: u64) -> Option<u64> {
     field::<u64>(socket.wrapping_add(layout!(socket_alloc_inode) as u64), layout!(inode_number))
 }
 
-/// Buffers in a socket's queue; many where that cannot be read.
+/// Buffers in a socket's queue; many where that is known not to be readable.
 #[inline(always)]
 pub fn queued(sk: u64) -> u32 {
     field(sk, layout!(sock_receive_queue_length)).unwrap_or(u32::MAX)

@@ -120,8 +120,7 @@ fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
         return;
     }
     let thread = connection::thread();
-    mark::begin_call(thread, sk, action);
-    if !is_write {
+    if !mark::begin_call(thread, sk, action) || !is_write {
         return;
     }
     // SAFETY: points into the map.
@@ -227,7 +226,28 @@ fn connect_enters(regs: u64) {
 #[inline(always)]
 fn exit<const LOOP: bool>(result: i64) {
     let thread = connection::thread();
-    let Some((action, sk)) = mark::end_call(thread).or_else(|| end_of_mark(result)) else { return };
+    if let Some((action, sk)) = mark::end_call(thread) {
+        exit_of_socket::<LOOP>(thread, sk, action, result);
+        return;
+    }
+    let Some(mark) = mark::active() else { return };
+    // SAFETY: points into the map.
+    let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
+    if action == Action::Connect as u32 {
+        connect_exits(sk, mark, result);
+    } else if action == Action::Accept as u32 {
+        accept_exits(result);
+    } else {
+        exit_of_socket::<LOOP>(thread, sk, action, result);
+    }
+    // Only now: until then it says that the thread's write may be parked.
+    // SAFETY: points into the map.
+    unsafe { mark::end_of_thread(mark) };
+}
+
+/// Not in line: the walk stands there once.
+#[inline(never)]
+fn exit_of_socket<const LOOP: bool>(thread: u64, sk: u64, action: u32, result: i64) {
     let Some(endpoint) = watched(sk) else { return };
     if action == Action::Unfollowed as u32 {
         walk::unfollowed(endpoint);
@@ -236,22 +256,6 @@ fn exit<const LOOP: bool>(result: i64) {
     } else if result > 0 {
         connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
     }
-}
-
-/// The same of a thread whose mark says what it has begun, be it to connect or to accept.
-#[inline(always)]
-fn end_of_mark(result: i64) -> Option<(u32, u64)> {
-    let mark = mark::active()?;
-    // SAFETY: points into the map.
-    let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
-    if action == Action::Connect as u32 {
-        connect_exits(sk, mark, result);
-    } else if action == Action::Accept as u32 {
-        accept_exits(result);
-    }
-    // SAFETY: points into the map.
-    unsafe { mark::end_of_thread(mark) };
-    if action == Action::Connect as u32 || action == Action::Accept as u32 { None } else { Some((action, sk)) }
 }
 
 #[inline(always)]
