@@ -273,6 +273,8 @@ impl Worker {
             }
             self.send_made();
         }
+        // What was seen until now is told too: the end of the queue of requests may be found first.
+        inputs.capture.flush(&mut inputs.observed, |seen| self.observed(seen)).await;
         let held = self.hold.take_all();
         self.pass_on(held);
         self.synthesizer.tick(u64::MAX); // nothing waits any longer
