@@ -311,6 +311,22 @@ impl Attached {
         std::mem::replace(&mut self.lost, lost) != lost
     }
 
+    /// Detaches the programs; what they have told stays in the ring, and what they have counted.
+    pub fn detach(&mut self) {
+        for name in &self.names {
+            let unloaded = match self.ebpf.program_mut(name) {
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                Some(Program::FEntry(program)) => program.unload(),
+                Some(Program::FExit(program)) => program.unload(),
+                Some(Program::KProbe(program)) => program.unload(),
+                _ => Ok(()), // there are no others
+            };
+            if let Err(error) = unloaded {
+                tracing::warn!(%error, program = name, "a kernel program could not be detached");
+            }
+        }
+    }
+
     /// Verified instructions of each program, where the kernel tells them (5.16 and newer).
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
         let count = |name: &str| self.ebpf.program(name)?.info().ok()?.verified_instruction_count();

@@ -27,6 +27,9 @@ use crate::observe::Metrics;
 /// The programs wake the thread only when the ring fills up.
 const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS as u64);
 
+/// Runs of programs that are under way when these are detached take less than a millisecond.
+const RUNS_END_WITHIN: Duration = Duration::from_millis(20);
+
 /// What the pipeline asks of the thread.
 #[derive(Debug)]
 pub enum Command {
@@ -155,6 +158,11 @@ impl Worker {
             if is_due {
                 let cost_ns = self.tick(&mut attached, decoder, &mut gone, clock, totals);
                 if let Some(ratio) = governor.exceeded(Clock::monotonic_ns(), cost_ns) {
+                    attached.detach();
+                    std::thread::sleep(RUNS_END_WITHIN);
+                    if self.drain(&mut attached, decoder, &mut dump, clock, totals).is_err() {
+                        return Ok(End::Stopped);
+                    }
                     self.abandon(&attached, decoder, clock, totals);
                     return Ok(End::TooExpensive(ratio));
                 }
