@@ -111,9 +111,14 @@ pub(super) const fn twin(name: &'static str, older: &'static str, hook: Hook) ->
 
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
 const fn programs(mode: Mode) -> &'static [Entry] {
-    const TRACEPOINT: &[Entry] = &[
+    const SYSTEM_CALLS: &[Entry] = &[
         twin("sys_exit", "sys_exit_bounded", Hook::Tracepoint("sys_exit")),
         twin("sys_enter", "sys_enter_untyped", Hook::Tracepoint("sys_enter")),
+    ];
+    const TRACEPOINT: &[Entry] = &[
+        entry("tracepoint_received", Hook::Tracepoint("sock_recv_length")),
+        entry("tracepoint_sent", Hook::Tracepoint("sock_send_length")),
+        entry("tracepoint_ready", Hook::Tracepoint("sk_data_ready")),
     ];
     const FENTRY: &[Entry] = &[
         entry("fentry_release", Hook::Entry("unix_release_sock")),
@@ -132,6 +137,7 @@ const fn programs(mode: Mode) -> &'static [Entry] {
     ];
     match mode {
         Mode::Tracepoint => TRACEPOINT,
+        Mode::SystemCalls => SYSTEM_CALLS,
         Mode::Fentry => FENTRY,
         Mode::Kprobe => KPROBE,
     }
@@ -402,8 +408,9 @@ mod tests {
 
     #[test]
     fn the_documented_hooks_are_those_that_are_attached() {
-        for (column, mode) in [Mode::Fentry, Mode::Kprobe, Mode::Tracepoint].into_iter().enumerate() {
-            assert_eq!(documented(column), attached(mode), "{}", mode.label());
+        for (column, mode) in [Mode::Fentry, Mode::Kprobe, Mode::Tracepoint, Mode::SystemCalls].into_iter().enumerate()
+        {
+            assert_eq!(documented(column), attached(mode), "{mode:?}");
         }
     }
 }

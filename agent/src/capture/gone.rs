@@ -1,4 +1,5 @@
-//! Connections whose close was not told: the process was killed (tracepoint mode sees `close(2)` only), or the record was lost.
+//! Connections whose close was not told: the record was lost, or tracepoint mode saw none. There a connection ends by what its ends
+//! read, or by `close(2)` where the tracepoints are those of system calls.
 //!
 //! ```text
 //!            its client's socket is nowhere        and again, 10 s later

@@ -5,7 +5,7 @@
 use btfparse::{Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use spanlet_abi::layout::{ABSENT, Layout};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::cast;
 
@@ -33,6 +33,8 @@ pub struct LayoutReport {
     pub rdonly_cast: Option<u32>,
     /// Names of the kernel functions that have BTF, of those asked for.
     pub functions: Vec<&'static str>,
+    /// The same of tracepoints.
+    pub tracepoints: Vec<&'static str>,
     /// Values of `preempt_dynamic_mode` with which the kernel does not preempt its own work, as far as it names them.
     pub without_preemption: Vec<u32>,
 }
@@ -40,6 +42,12 @@ pub struct LayoutReport {
 /// Kernel functions that programs attach to.
 pub const FUNCTIONS: [&str; 5] =
     ["unix_stream_sendmsg", "unix_stream_read_actor", "unix_stream_connect", "unix_release_sock", "sock_def_readable"];
+
+/// Tracepoints of sockets that programs attach to.
+pub const TRACEPOINTS: [&str; 3] = ["sk_data_ready", "sock_send_length", "sock_recv_length"];
+
+/// What the kernel's types call a tracepoint, before its name.
+const OF_TRACEPOINT: &str = "btf_trace_";
 
 /// Reads the layout of the running kernel.
 pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
@@ -51,16 +59,17 @@ pub fn of_running_kernel() -> Result<LayoutReport, LayoutError> {
 /// Reads the layout out of a kernel's BTF.
 pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
     let types = Types::parse(bytes)?;
-    let mut layout = Layout { stores_in_order: u32::from(cfg!(target_arch = "x86_64")), ..Layout::EMPTY };
+    let mut layout = Layout::EMPTY;
     let mut missing = offsets(&types, FIELDS, &mut layout);
     let missing_for_execs = offsets(&types, FIELDS_OF_PROCESSES, &mut layout);
     iterator(&types, &mut layout, &mut missing);
     registers(&types, &mut layout, &mut missing);
     let rdonly_cast = casts(&types, &mut layout);
     let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains_key(*name)).collect();
+    let tracepoints = TRACEPOINTS.into_iter().filter(|name| types.tracepoints.contains(*name)).collect();
     let names = ["preempt_dynamic_none", "preempt_dynamic_voluntary"];
     let without_preemption = names.into_iter().filter_map(|name| types.values.get(name).copied()).collect();
-    Ok(LayoutReport { layout, missing, missing_for_execs, rdonly_cast, functions, without_preemption })
+    Ok(LayoutReport { layout, missing, missing_for_execs, rdonly_cast, functions, tracepoints, without_preemption })
 }
 
 /// Sets what is found; names what is not.
@@ -94,6 +103,8 @@ const FIELDS: &[(Field, &str, &str)] = &[
     (|l| &mut l.socket_alloc_inode, "socket_alloc", "vfs_inode"),
     (|l| &mut l.sock_socket, "sock", "sk_socket"),
     (|l| &mut l.sock_family, "sock", "__sk_common.skc_family"),
+    (|l| &mut l.sock_state, "sock", "__sk_common.skc_state"),
+    (|l| &mut l.sock_shutdown, "sock", "sk_shutdown"),
     (|l| &mut l.sock_net, "sock", "__sk_common.skc_net.net"),
     (|l| &mut l.sock_receive_queue_length, "sock", "sk_receive_queue.qlen"),
     (|l| &mut l.skb_length, "sk_buff", "len"),
@@ -206,6 +217,7 @@ struct Types {
     /// Values of enums that begin with one of [`VALUES`].
     values: HashMap<String, u32>,
     functions: HashMap<String, u32>,
+    tracepoints: HashSet<String>,
 }
 
 impl Types {
@@ -215,7 +227,8 @@ impl Types {
         let mut structures = HashMap::new();
         let mut values = HashMap::new();
         let mut functions = HashMap::new();
-        let wanted: std::collections::HashSet<&str> = FIELDS
+        let mut tracepoints = HashSet::new();
+        let wanted: HashSet<&str> = FIELDS
             .iter()
             .chain(FIELDS_OF_PROCESSES)
             .map(|(_, structure, _)| *structure)
@@ -244,10 +257,15 @@ impl Types {
                         functions.insert(name, *id);
                     }
                 }
+                TypeVariant::Typedef(_) => {
+                    let name = information.name_of(*id).unwrap_or_default();
+                    let tracepoint = name.strip_prefix(OF_TRACEPOINT).filter(|name| TRACEPOINTS.contains(name));
+                    tracepoints.extend(tracepoint.map(str::to_owned));
+                }
                 _ => {}
             }
         }
-        Ok(Self { information, structures, values, functions })
+        Ok(Self { information, structures, values, functions, tracepoints })
     }
 
     /// Bytes from the structure's start.

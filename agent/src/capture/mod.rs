@@ -64,7 +64,10 @@ use crate::observe::Metrics;
 pub enum Mode {
     Fentry,
     Kprobe,
+    /// Tracepoints of sockets.
     Tracepoint,
+    /// Tracepoints of system calls, where sockets have none.
+    SystemCalls,
 }
 
 /// What capture tells.
@@ -199,7 +202,16 @@ impl Mode {
         match self {
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
-            Self::Tracepoint => "tracepoint",
+            Self::Tracepoint | Self::SystemCalls => "tracepoint",
+        }
+    }
+
+    /// The name in reasons, which tells all of them apart.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoints of sockets",
+            Self::SystemCalls => "tracepoints of system calls",
+            Self::Fentry | Self::Kprobe => self.label(),
         }
     }
 }

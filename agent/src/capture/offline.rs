@@ -171,6 +171,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_had_been_written_by_then() {
+        let mut run = Run::new();
+        run.take(Kind::Read, Head { end: SERVER, time_ns: 90, ..read() }, &[]);
+        run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
+        run.take(Kind::Headers, last_headers(SERVER, 1, 310), &[0x88]);
+        run.take(Kind::Read, read(), &[]);
+        let call = run.finished.pop().expect("it is over");
+        assert_eq!((call.started_ns, call.ended_ns), (90, 300));
+        assert_eq!(call.points.phases(), [Some((90, 90)), Some((90, 300)), Some((300, 300)), Some((300, 300))]);
+    }
+
+    #[test]
     fn an_answer_waits_for_its_call_no_longer_than_it_may_come() {
         type End = fn(&mut Run);
         let ends: [(&str, End); 4] = [

@@ -5,7 +5,7 @@ use super::attach::{self, Attached, Setup};
 use super::cast;
 use super::identity::Identity;
 use super::ladder::{self, Features, Plan};
-use super::layout::{self, FUNCTIONS, LayoutReport};
+use super::layout::{self, FUNCTIONS, LayoutReport, TRACEPOINTS};
 use super::paths::{self, PathError};
 use super::preemption;
 use crate::{config, observe};
@@ -52,7 +52,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
     for mode in modes {
         match attach::attach(mode, &setup) {
             Ok(attached) => {
-                reasons.push(format!("{} attached", mode.label()));
+                reasons.push(format!("{} attached", mode.name()));
                 reasons.extend(attached.without_cast.as_ref().map(without_cast));
                 reasons.extend(attached.without_old.as_ref().map(|error| observe::explain(error)));
                 reasons.extend(attached.without_execs.as_ref().map(|error| one_line(error)));
@@ -69,6 +69,7 @@ fn features(report: &LayoutReport, btf: &aya::Btf) -> Features {
     Features {
         preemption: preemption::of_running_kernel(btf, &report.without_preemption),
         functions_missing: FUNCTIONS.into_iter().filter(|name| !report.functions.contains(name)).collect(),
+        tracepoints_missing: TRACEPOINTS.into_iter().filter(|name| !report.tracepoints.contains(name)).collect(),
         fields_missing: report.missing.clone(),
     }
 }
@@ -81,7 +82,7 @@ fn without_cast(error: &attach::AttachError) -> String {
 const LOG_TAIL_LINES: usize = 3;
 
 fn refusal(mode: Mode, error: &attach::AttachError) -> String {
-    format!("{}: {}", mode.label(), one_line(error))
+    format!("{}: {}", mode.name(), one_line(error))
 }
 
 /// One line, with what the administrator can do where the kernel only says "not permitted".

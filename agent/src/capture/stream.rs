@@ -280,13 +280,22 @@ impl Stream {
         self.call.ended_ns = time_ns.max(self.call.started_ns);
     }
 
-    /// A point was reached by a read.
+    /// A point was reached by a read. What was read had been written by then: in tracepoint mode a reader that is running may be
+    /// quicker than the program that takes the time of the write.
     pub fn reached(&mut self, point: Point, time_ns: Option<u64>) {
+        let points = &mut self.call.points;
+        let read_ns = time_ns.unwrap_or(u64::MAX);
         match point {
-            Point::RequestRead => self.call.points.request_read_ns = time_ns,
+            Point::RequestRead => {
+                points.request_read_ns = time_ns;
+                points.request_written_ns = points.request_written_ns.map(|written_ns| written_ns.min(read_ns));
+                self.call.started_ns = self.call.started_ns.min(read_ns);
+            }
             Point::ResponseRead => {
                 self.response_read = ResponseRead::Reached;
-                self.call.points.response_read_ns = time_ns;
+                points.response_read_ns = time_ns;
+                points.response_started_ns = points.response_started_ns.map(|started_ns| started_ns.min(read_ns));
+                points.response_written_ns = points.response_written_ns.map(|written_ns| written_ns.min(read_ns));
                 if let Some(time_ns) = time_ns.filter(|_| !self.call.streaming) {
                     self.set_ended(time_ns);
                 }

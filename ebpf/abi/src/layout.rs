@@ -32,9 +32,6 @@ macro_rules! layout {
 }
 
 layout! {
-    /// 1 if a processor's stores are seen by others in the order in which it makes them, and before what it adds to a counter
-    /// behind them (x86-64, not arm64).
-    stores_in_order,
     /// Number in the kernel's BTF of a structure that begins with eight bytes that are no pointer, and of `iov_iter`; absent where
     /// the kernel has no `bpf_rdonly_cast`.
     type_of_word,
@@ -69,6 +66,10 @@ layout! {
     sock_socket,
     /// `sock.__sk_common.skc_family`
     sock_family,
+    /// `sock.__sk_common.skc_state`
+    sock_state,
+    /// `sock.sk_shutdown`
+    sock_shutdown,
     /// `sock.__sk_common.skc_net.net`
     sock_net,
     /// `sock.sk_receive_queue.qlen`

@@ -19,6 +19,11 @@ use crate::process;
 use crate::socket;
 use crate::walk::{PREFACE_BYTES, SKIPPED, mark_of};
 
+/// More than a reader can read of a write that is not known yet: what a socket's buffer may be set to hold at most.
+const MOST_BEYOND: u64 = 1 << 31;
+/// So often in a row is no chance.
+const ALWAYS_BEYOND: u32 = 8;
+
 /// The current process in the initial pid namespace.
 #[inline(always)]
 pub fn global_process() -> u32 {
@@ -97,6 +102,19 @@ pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
         return;
     }
     open(sk, peer, kind & !CONNECTING, path);
+}
+
+/// The current process has connected `sk`; of its beginning nothing was seen. What is known of either end is of a connection whose
+/// close was not seen.
+#[inline(always)]
+pub fn connected(sk: u64, path: &mut PathKey, given: bool) {
+    let Some(peer) = socket::peer(sk) else { return };
+    over(sk, peer);
+    let of_given = if given { socket::watched_kind(path) } else { None };
+    let Some(kind) = of_given.or_else(|| kind_of_bound(peer, path, given)) else { return };
+    if process_in_agent_namespace() != agent!(process) {
+        open(sk, peer, kind, path);
+    }
 }
 
 /// What the path says that a listener is bound to; it stands for the client's if that is none. Not in line: a second path on the
@@ -290,7 +308,8 @@ unsafe fn is_to_be_told(endpoint: *mut Endpoint, queued: u32, skb: u64, taken: u
 unsafe fn align(endpoint: *mut Endpoint, written: u64, queued: u32, skb: u64, taken: u32) {
     // SAFETY: points into the map.
     unsafe {
-        if load!(endpoint, aligned) != 0 && load!(endpoint, read) == written {
+        let beyond = load!(endpoint, read).wrapping_sub(written);
+        if load!(endpoint, aligned) != 0 && (beyond == 0 || is_of_later_write(endpoint, beyond)) {
             return;
         }
         if is_emptied(queued, skb, taken) {
@@ -298,6 +317,19 @@ unsafe fn align(endpoint: *mut Endpoint, written: u64, queued: u32, skb: u64, ta
             store!(endpoint, told, 0);
             store!(endpoint, aligned, 1);
         }
+    }
+}
+
+/// In tracepoint mode a reader may be quicker than the thread that has queued the bytes, and read beyond what is known to be written;
+/// seldom by as much again. Who always does has counted more than was written.
+#[inline(never)]
+unsafe fn is_of_later_write(endpoint: *mut Endpoint, beyond: u64) -> bool {
+    // SAFETY: points into the map.
+    unsafe {
+        let times = if load!(endpoint, beyond) == beyond as u32 { load!(endpoint, beyond_times) + 1 } else { 1 };
+        store!(endpoint, beyond, beyond as u32);
+        store!(endpoint, beyond_times, times);
+        beyond < MOST_BEYOND && times < ALWAYS_BEYOND
     }
 }
 
@@ -342,8 +374,42 @@ pub fn closed(sk: u64) {
         mark::forget_connect(sk);
         return;
     };
+    end(sk, endpoint);
+}
+
+/// Both ends are not watched any more, if they are.
+#[inline(never)]
+pub fn over(sk: u64, peer: u64) {
+    for sk in [peer, sk] {
+        if let Some(endpoint) = watched(sk) {
+            end(sk, endpoint);
+        }
+    }
+}
+
+#[inline(always)]
+fn end(sk: u64, endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     let sequence = unsafe { load!(endpoint, sequence) };
     emit::tell(endpoint, Kind::Closed, 0, 0, sequence);
     remove(sk);
+}
+
+/// The endpoint of a socket, if it is still the socket that was watched: where no close was seen, its memory may be another's now.
+/// A connection is known by the inode of its client's socket, which has none when its file is closed.
+#[inline(always)]
+pub fn still_same(endpoint: *mut Endpoint, sk: u64) -> Option<*mut Endpoint> {
+    let peer = socket::peer(sk).unwrap_or(0);
+    // SAFETY: points into the map.
+    let (known_peer, connection, end) =
+        unsafe { (load!(endpoint, peer), load!(endpoint, connection), load!(endpoint, end)) };
+    if known_peer == 0 {
+        return Some(endpoint); // another processor is about to pair it
+    }
+    let client = if end == SERVER as u32 { peer } else { sk };
+    if peer == known_peer && socket::inode(client).is_none_or(|inode| inode == connection) {
+        return Some(endpoint);
+    }
+    over(sk, known_peer);
+    None
 }

@@ -1,12 +1,13 @@
 //! spanlet's kernel programs. See `ebpf/README.md` for the rules that hold here.
 //!
 //! ```text
-//! mode           entry programs            shared body
-//! tracepoint.rs  sys_enter, sys_exit    ─┐
-//! fentry.rs      unix_stream_* (fentry) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► batch.rs ─► emit.rs ─► ring
-//! kprobe.rs      unix_stream_* (kprobe) ─┘     (endpoints.rs)  (frames)   (fields)
+//! mode             entry programs            shared body
+//! fentry.rs        unix_stream_* (fentry) ─┐
+//! kprobe.rs        unix_stream_* (kprobe) ─┼─► connection.rs ─► walk.rs ─► message.rs, plan.rs ─► batch.rs ─► emit.rs ─► ring
+//! tracepoint.rs    sock_*_length           ┤     (endpoints.rs)  (frames)   (fields)
+//! system_calls.rs  sys_enter, sys_exit    ─┘
 //!
-//! every mode     process.rs: fork, exec, exit ─► given.rs (arguments, CNI_*) ──────────────────────────► emit.rs
+//! every mode       process.rs: fork, exec, exit ─► given.rs (arguments, CNI_*) ──────────────────────────► emit.rs
 //! ```
 #![no_std]
 #![no_main]
@@ -30,8 +31,10 @@ mod mark;
 mod message;
 mod plan;
 mod process;
+mod registers;
 mod socket;
 mod streams;
+mod system_calls;
 mod tracepoint;
 mod turns;
 mod variable;

@@ -57,8 +57,6 @@ pub struct Endpoint {
     pub read: u64,
     /// Entry of the write that held the current frame's first byte.
     pub frame_begun_ns: u64,
-    /// Inode of this end's own socket, 0 while not known: tells a reused `struct sock`.
-    pub inode: u64,
     /// `call::SocketKind`, or [`IGNORED`]; with [`CONNECTING`] while `connect` is under way.
     pub kind: u32,
     /// `event::CLIENT` or `event::SERVER`.
@@ -92,6 +90,9 @@ pub struct Endpoint {
     pub point: u64,
     pub point_before: u64,
     pub told: u64,
+    /// How far `read` was beyond what was known to be written, the last time it was, and how often in a row by so much.
+    pub beyond: u32,
+    pub beyond_times: u32,
     /// Marks of other threads that wait in the map of marks.
     pub parked: u32,
     pub zero: u32,
@@ -144,7 +145,7 @@ pub struct Mark {
     pub time_ns: u64,
     /// A `layout::Action`; none while the thread is at rest.
     pub action: u32,
-    /// 1 if its slot of [`THREADS`] counts it.
+    /// 1 if [`THREADS`] counts it.
     pub counted: u32,
     /// Connect: the caller's `struct sockaddr` and its length.
     pub address: u64,
@@ -172,16 +173,6 @@ pub struct Mark {
 pub struct SocketSlot {
     pub watched: u32,
     pub hint: u32,
-}
-
-/// Of the threads with one hash: what one of them has begun, and how many have, those included whose marks stand in [`MARKS`].
-#[repr(C)]
-pub struct ThreadSlot {
-    pub thread: u64,
-    pub sk: u64,
-    /// A `layout::Action`.
-    pub action: u32,
-    pub begun: u32,
 }
 
 /// Bytes of [`Message::window`]: an id may be taken behind what is already there, and is copied in whole words.
@@ -278,8 +269,7 @@ pub static mut SOCKETS: [SocketSlot; SOCKET_SLOTS] = [const { SocketSlot { watch
 pub static HOLDERS: Array<u32> = Array::with_max_entries(HOLDER_SLOTS, 0);
 /// Threads that have begun something, by hash: where none has, a look-up in [`MARKS`] is spared.
 #[unsafe(no_mangle)]
-pub static mut THREADS: [ThreadSlot; THREAD_SLOTS] =
-    [const { ThreadSlot { thread: 0, sk: 0, action: 0, begun: 0 } }; THREAD_SLOTS];
+pub static mut THREADS: [u32; THREAD_SLOTS] = [0; THREAD_SLOTS];
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Marks of threads whose endpoint is not known at once, or has another thread's mark. Keyed by thread: a thread is in one system
@@ -323,7 +313,6 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     written: 0,
     read: 0,
     frame_begun_ns: 0,
-    inode: 0,
     kind: 0,
     end: 0,
     sequence: 0,
@@ -344,6 +333,8 @@ pub static EMPTY_ENDPOINT: Endpoint = Endpoint {
     point: 0,
     point_before: 0,
     told: 0,
+    beyond: 0,
+    beyond_times: 0,
     parked: 0,
     zero: 0,
     mark: BLANK_MARK,

@@ -7,8 +7,7 @@
 //! thread's ► parked, in the map of marks
 //! ```
 //! The mark of a write stands in its endpoint. A call that never queues anything leaves it active; when another thread writes to
-//! the same socket it is parked. Marks of threads whose socket is not known when their bytes are accepted stand in the map, too, or
-//! in the slot of the thread's hash.
+//! the same socket it is parked. Marks of threads whose socket is not known when their bytes are accepted stand in the map, too.
 
 use spanlet_abi::layout::Action;
 use spanlet_abi::limits::THREAD_SLOTS;
@@ -16,7 +15,7 @@ use spanlet_abi::limits::THREAD_SLOTS;
 use crate::connection::{now_ns, thread};
 use crate::emit;
 use crate::kernel::{copy, opaque};
-use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, ThreadSlot, layout, load, store};
+use crate::maps::{EMPTY_MARK, Endpoint, MARKS, Mark, THREADS, load, store};
 
 /// The current thread begins to write to an endpoint; the mark is blank but for what is given.
 ///
@@ -97,11 +96,10 @@ unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
     }
 }
 
-/// The current thread begins something; its mark in the map says what. What its slot says is of a call whose end was not seen.
+/// The current thread begins something; its mark in the map says what.
 #[inline(always)]
 pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
     let thread = thread();
-    let _ = end_call(thread);
     let mark = match MARKS.get_ptr_mut(&thread) {
         Some(mark) => mark,
         None => {
@@ -115,7 +113,7 @@ pub fn begin(sk: u64, action: u8) -> Option<*mut Mark> {
         store!(mark, action, action as u32);
         if load!(mark, counted) == 0 {
             store!(mark, counted, 1);
-            emit::count(&raw mut (*slot(thread)).begun, 1);
+            emit::count(slot(thread), 1);
         }
     }
     Some(mark)
@@ -137,7 +135,7 @@ pub fn begin_connect(sk: u64, address: u64, length: u64) {
 #[inline(always)]
 pub fn may_be_active() -> bool {
     // SAFETY: points into the map.
-    unsafe { load!(slot(thread()), begun) != 0 }
+    unsafe { slot(thread()).read_volatile() != 0 }
 }
 
 /// What the current thread has begun.
@@ -145,7 +143,7 @@ pub fn may_be_active() -> bool {
 pub fn active() -> Option<*mut Mark> {
     let thread = thread();
     // SAFETY: points into the map.
-    if unsafe { load!(slot(thread), begun) } == 0 {
+    if unsafe { slot(thread).read_volatile() } == 0 {
         return None;
     }
     let mark = MARKS.get_ptr_mut(&thread)?;
@@ -153,52 +151,12 @@ pub fn active() -> Option<*mut Mark> {
     if unsafe { is_active(mark) } { Some(mark) } else { None }
 }
 
-/// A thread begins a system call on a socket. It takes the slot of its hash if it is the only one that has begun something, of
-/// several that come at once one at most; else its mark says so, false if there is no room for that. Who leaves a slot clears it
-/// before counting down, which only some processors let others see in that order.
+/// How many threads with this hash have begun something. One whose end was not seen stays counted, which costs time only, until it
+/// begins anew.
 #[inline(always)]
-pub fn begin_call(thread: u64, sk: u64, action: u8) -> bool {
-    if layout!(stores_in_order) == 0 {
-        return begin(sk, action).is_some();
-    }
-    let slot = slot(thread);
-    // SAFETY: points into the map. Who counts up and then reads 1 is alone: others that count up later read more.
-    unsafe {
-        if load!(slot, thread) != thread {
-            emit::count(&raw mut (*slot).begun, 1);
-            if load!(slot, begun) != 1 {
-                emit::count(&raw mut (*slot).begun, -1);
-                return begin(sk, action).is_some();
-            }
-        }
-        store!(slot, sk, sk);
-        store!(slot, action, action as u32);
-        store!(slot, thread, thread);
-    }
-    true
-}
-
-/// The action and the socket of a thread that stands in its slot; it is over with that.
-#[inline(always)]
-pub fn end_call(thread: u64) -> Option<(u32, u64)> {
-    let slot = slot(thread);
-    // SAFETY: points into the map; while it stands there, only the thread itself writes to it.
-    unsafe {
-        if load!(slot, thread) != thread {
-            return None;
-        }
-        let call = (load!(slot, action), load!(slot, sk));
-        store!(slot, thread, 0);
-        emit::count(&raw mut (*slot).begun, -1);
-        Some(call)
-    }
-}
-
-/// The slot of a thread's hash. One whose end was not seen stays counted, which costs time only, until it begins anew.
-#[inline(always)]
-fn slot(thread: u64) -> *mut ThreadSlot {
+fn slot(thread: u64) -> *mut u32 {
     const { assert!(THREAD_SLOTS.is_power_of_two()) };
-    let slots: *mut ThreadSlot = (&raw mut THREADS).cast();
+    let slots: *mut u32 = (&raw mut THREADS).cast();
     // SAFETY: inside the array.
     unsafe { slots.add(opaque(thread) as usize & (THREAD_SLOTS - 1)) }
 }
@@ -212,11 +170,8 @@ pub unsafe fn end_of_thread(mark: *mut Mark) {
     // SAFETY: the caller's promise.
     unsafe {
         end(mark);
-        if load!(mark, counted) == 0 {
-            return; // of a write that another thread's has displaced, while this one stood in its slot
-        }
         store!(mark, counted, 0);
-        emit::count(&raw mut (*slot(thread())).begun, -1);
+        emit::count(slot(thread()), -1);
     }
 }
 

@@ -14,6 +14,8 @@ const S_IFSOCK: u16 = 0o140000;
 /// Bytes of `sockaddr_un` before `sun_path`.
 const FAMILY_BYTES: u64 = 2;
 const SOCK_STREAM: u16 = 1;
+/// State of every socket that listens (net/tcp_states.h).
+const TCP_LISTEN: u8 = 10;
 
 /// The `struct sock` behind a file descriptor of the current process, if it is a unix stream socket.
 #[inline(always)]
@@ -84,6 +86,16 @@ fn file_of(descriptor: u32) -> Option<u64> {
 fn in_slot(slots: u64, descriptor: u32) -> Option<u64> {
     let file = read::<u64>(slots.wrapping_add(8 * descriptor as u64))?;
     if file == 0 { None } else { Some(file) }
+}
+
+/// Whether a socket is a unix socket that listens.
+///
+/// # Safety
+/// `sk` is a pointer that the verifier follows.
+#[inline(always)]
+pub unsafe fn listens(sk: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { typed::<u8>(sk, layout!(sock_state)) == TCP_LISTEN && typed::<u16>(sk, layout!(sock_family)) == AF_UNIX }
 }
 
 /// The other end of a connected socket.

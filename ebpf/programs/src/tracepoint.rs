@@ -1,309 +1,154 @@
-//! Tracepoint mode: `tp_btf` on the entry and exit of system calls; file descriptor → file → socket.
+//! Tracepoint mode: `tp_btf` on what sockets send, receive and are told of (6.3 and newer).
 //!
-//! It runs on every system call of the node, so it looks at the call's number, then whether its process may hold a watched socket,
-//! before anything else. Calls made through io_uring pass it by.
+//! ```text
+//! write:    queued ──► sk_data_ready(reader) ──► sock_send_length(writer, accepted)
+//!                      when it began             its bytes are walked
+//! read:     taken ───► sock_recv_length(reader, taken); nothing, and shut down: the connection is over
+//! connect:  both ends exist ──► sk_data_ready(listener)
+//! ```
+//! The kernel runs these with preemption off, so that none is skipped. Where the bytes of a write are is told by the registers with
+//! which the thread entered the kernel; what is written by other ways (io_uring, splice) is counted as not followed.
 
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use spanlet_abi::counters::Program;
-use spanlet_abi::layout::{Action, SYSTEM_CALLS};
-use spanlet_abi::limits::HOLDER_SLOTS;
+use spanlet_abi::layout::Action;
 
-use crate::connection::{self, global_process};
+use crate::connection;
 use crate::cost;
-use crate::endpoints::{self, watched};
-use crate::kernel::{opaque, read_user, typed};
-use crate::maps::{ACTIONS, Endpoint, HOLDERS, Mark, layout, load, store};
+use crate::endpoints::{self, peer_of, watched};
+use crate::kernel::{low_half, typed};
+use crate::maps::{Endpoint, layout, load};
 use crate::mark;
+use crate::registers::{self, action_of, argument};
 use crate::socket;
-use crate::walk;
+use crate::walk::{self, mark_of};
 
-const MSG_PEEK: u64 = 2;
-/// Offset in `struct user_msghdr` of the vectors' address, behind which their number stands (linux/socket.h): the same on every
-/// 64-bit architecture.
-const MSGHDR_VECTORS: u64 = 16;
+const MSG_PEEK: i32 = 2;
+/// `struct sock.sk_shutdown` (net/sock.h).
+const RCV_SHUTDOWN: u8 = 1;
 
-/// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
-#[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter(context: BtfTracePointContext) -> i32 {
-    enters::<true>(context);
-    0
-}
-
-/// The same for kernels that do not let programs follow pointers from the current task.
-///
-/// match-proto: `void sys_enter(struct pt_regs *regs, long id)`
-#[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter_untyped(context: BtfTracePointContext) -> i32 {
-    enters::<false>(context);
-    0
-}
-
-/// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
-#[btf_tracepoint(function = "sys_exit")]
-pub fn sys_exit(context: BtfTracePointContext) -> i32 {
-    exits::<true>(context);
-    0
-}
-
-/// The same for kernels without `bpf_loop`.
-///
-/// match-proto: `void sys_exit(struct pt_regs *regs, long ret)`
-#[btf_tracepoint(function = "sys_exit")]
-pub fn sys_exit_bounded(context: BtfTracePointContext) -> i32 {
-    exits::<false>(context);
-    0
-}
-
-#[inline(always)]
-fn enters<const TYPED: bool>(context: BtfTracePointContext) {
-    let action = action_of(context.arg::<u64>(1));
-    if action != Action::None as u8 {
-        enters_one_of_those::<TYPED>(context, action);
-    }
-}
-
-/// Not in line: registers that it saves are not saved at other system calls.
-#[inline(never)]
-fn enters_one_of_those<const TYPED: bool>(context: BtfTracePointContext, action: u8) {
-    let regs = context.arg::<u64>(0);
-    // Any process may become one that holds a watched socket.
-    if action == Action::Connect as u8 {
-        cost::of(Program::SysEnter, |_| connect_enters(regs));
-    } else if action == Action::Accept as u8 {
-        cost::of(Program::SysEnter, |_| {
-            let _ = mark::begin(0, action);
-        });
-    } else if holds_watched() {
-        let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
-        if let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) {
-            cost::of(Program::SysEnter, |_| enter(regs, action, sk, endpoint));
-        }
-    }
-}
-
-#[inline(always)]
-fn exits<const LOOP: bool>(context: BtfTracePointContext) {
+/// match-proto: `void sk_data_ready(const struct sock *sk)`
+#[btf_tracepoint(function = "sk_data_ready")]
+pub fn tracepoint_ready(context: BtfTracePointContext) -> i32 {
+    let sk = context.arg::<u64>(0);
     // SAFETY: the verifier knows the type of the tracepoint's argument.
-    let number: u32 = unsafe { typed(context.arg::<u64>(0), layout!(regs_number)) };
-    if action_of(number as u64) != Action::None as u8 {
-        exits_one_of_those::<LOOP>(context);
+    if unsafe { socket::listens(sk) } {
+        cost::of(Program::Connected, |_| connected());
+    } else if endpoints::may_be_known(low_half(sk)) {
+        // SAFETY: the slot is this run's.
+        cost::of(Program::Send, |slot| write_begins(unsafe { cost::number_of(slot, sk) }));
     }
+    0
 }
 
-/// As [`enters_one_of_those`].
-#[inline(never)]
-fn exits_one_of_those<const LOOP: bool>(context: BtfTracePointContext) {
-    if mark::may_be_active() {
-        cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1)));
+/// match-proto: `void sock_send_length(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn tracepoint_sent(context: BtfTracePointContext) -> i32 {
+    let (sk, result) = (context.arg::<u64>(0), context.arg::<i32>(1));
+    if endpoints::may_be_watched(low_half(sk)) && result > 0 {
+        // SAFETY: the slot is this run's.
+        cost::of(Program::Accepted, |slot| write_ends(unsafe { cost::number_of(slot, sk) }, result as u64));
     }
+    0
 }
 
-#[inline(always)]
-fn action_of(number: u64) -> u8 {
-    let number = opaque(number);
-    if number >= SYSTEM_CALLS as u64 {
+/// match-proto: `void sock_recv_length(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn tracepoint_received(context: BtfTracePointContext) -> i32 {
+    let (sk, result, flags) = (context.arg::<u64>(0), context.arg::<i32>(1), context.arg::<i32>(2));
+    if !endpoints::may_be_watched(low_half(sk)) || flags & MSG_PEEK != 0 {
         return 0;
     }
-    // SAFETY: inside the table; volatile because the table is set after compilation.
-    unsafe { core::ptr::read_volatile((&raw const ACTIONS).cast::<u8>().add(number as usize)) }
+    // SAFETY: the verifier knows the type of the tracepoint's argument; the slot is this run's.
+    unsafe {
+        if result > 0 {
+            cost::of(Program::Read, |slot| reads(cost::number_of(slot, sk), result as u64));
+        } else if typed::<u8>(sk, layout!(sock_shutdown)) & RCV_SHUTDOWN != 0 {
+            cost::of(Program::Release, |slot| reads_end(cost::number_of(slot, sk)));
+        }
+    }
+    0
 }
 
+/// The thread that has queued a first buffer for `reader`. Later ones of the same write leave its mark as it is.
 #[inline(always)]
-fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
-    if action == Action::Close as u8 {
-        connection::closed(sk);
-        return;
-    }
-    let is_write = action >= Action::Write as u8 && action <= Action::SendMessage as u8;
-    if !is_write && peeks(regs, action) {
-        return;
-    }
+fn write_begins(reader: u64) {
+    let Some(writer) = watched(reader).and_then(peer_of) else { return };
     let thread = connection::thread();
-    if !mark::begin_call(thread, sk, action) || !is_write {
+    // SAFETY: points into the map.
+    unsafe {
+        let mark = mark_of(writer);
+        if !mark::is_active(mark) || load!(mark, thread) != thread {
+            mark::begin_write(writer, load!(writer, sk), thread);
+        }
+    }
+}
+
+#[inline(always)]
+fn write_ends(sk: u64, bytes: u64) {
+    let Some(endpoint) = endpoint_of(sk) else { return };
+    let thread = connection::thread();
+    connection::used_by_process(endpoint, (thread >> 32) as u32);
+    // SAFETY: points into the map.
+    unsafe {
+        let mark = match mark::of_write(endpoint, thread) {
+            Some(mark) => mark,
+            None => mark::begin_write(endpoint, sk, thread),
+        };
+        let regs = entry_registers();
+        if registers::buffers(regs, action_of(registers::number(regs)), mark) {
+            walk::accepted::<true>(endpoint, bytes);
+        } else {
+            walk::unfollowed(endpoint, bytes);
+        }
+        mark::end(mark_of(endpoint));
+    }
+}
+
+#[inline(always)]
+fn reads(sk: u64, bytes: u64) {
+    if let Some(endpoint) = endpoint_of(sk) {
+        connection::read_bytes(endpoint, bytes, socket::queued(sk), 0, 0);
+    }
+}
+
+/// All that the other end has written is read, and no more will come.
+#[inline(always)]
+fn reads_end(sk: u64) {
+    if let Some(endpoint) = endpoint_of(sk) {
+        // SAFETY: points into the map.
+        connection::over(sk, unsafe { load!(endpoint, peer) });
+    }
+}
+
+/// A watched socket, also one that was connected before the attach.
+#[inline(always)]
+fn endpoint_of(sk: u64) -> Option<*mut Endpoint> {
+    match watched(sk) {
+        Some(endpoint) => connection::still_same(endpoint, sk),
+        None => connection::find_old(sk),
+    }
+}
+
+/// The current thread has just connected one of its sockets. Not in line: what it keeps on the stack is none of the others'.
+#[inline(never)]
+fn connected() {
+    let regs = entry_registers();
+    if action_of(registers::number(regs)) != Action::Connect as u8 {
         return;
     }
-    // SAFETY: points into the map.
-    unsafe {
-        let mark = mark::begin_write(endpoint, sk, thread);
-        if buffers(regs, action, mark) {
-            connection::used_by_process(endpoint, (thread >> 32) as u32);
-        } else {
-            mark::end(mark);
-        }
-    }
-}
-
-/// Whether the current process may hold a watched socket.
-#[inline(always)]
-fn holds_watched() -> bool {
-    // SAFETY: points into the map.
-    holder_slot().is_some_and(|slot| unsafe { slot.read_volatile() } != 0)
-}
-
-/// Processes are numbered one after the other: their low bits are a hash.
-#[inline(always)]
-fn holder_slot() -> Option<*mut u32> {
-    const { assert!(HOLDER_SLOTS.is_power_of_two()) };
-    HOLDERS.get_ptr_mut(global_process() & (HOLDER_SLOTS - 1))
-}
-
-/// The watched socket behind a descriptor. Most are not watched, so that is found out first, in fewer steps.
-#[inline(always)]
-fn endpoint_of<const TYPED: bool>(descriptor: u32) -> Option<(u64, *mut Endpoint)> {
-    let (socket, guess) = socket::guess_of_descriptor::<TYPED>(descriptor)?;
-    if let Some(endpoint) = watched(guess) {
-        return if socket::belongs_to(guess, socket) { Some((guess, endpoint)) } else { None };
-    }
-    if !endpoints::old_ones_left() {
-        return None;
-    }
-    let sk = socket::of_descriptor(descriptor)?;
-    Some((sk, connection::find_old(sk)?))
-}
-
-/// An argument of the system call.
-#[inline(always)]
-fn argument(regs: u64, register: u32) -> u64 {
-    // SAFETY: the verifier knows the type of the tracepoint's argument.
-    unsafe { typed(regs, register) }
-}
-
-/// Where the bytes of a write are.
-///
-/// # Safety
-/// `mark` points into its map.
-#[inline(always)]
-unsafe fn buffers(regs: u64, action: u8, mark: *mut Mark) -> bool {
-    let (argument_1, argument_2) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
-    if action == Action::Write as u8 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            store!(mark, buffer, argument_1);
-            store!(mark, end, argument_2);
-        }
-        return true;
-    }
-    let (mut vectors, mut count) = (argument_1, argument_2);
-    if action != Action::WriteVector as u8 {
-        let Some(of_message) = read_user::<[u64; 2]>(argument_1.wrapping_add(MSGHDR_VECTORS)) else { return false };
-        [vectors, count] = of_message;
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        store!(mark, segments, vectors);
-        store!(mark, segments_left, count as u32);
-    }
-    true
-}
-
-/// A read that leaves the bytes in the queue.
-#[inline(always)]
-fn peeks(regs: u64, action: u8) -> bool {
-    let flags = if action == Action::ReceiveFrom as u8 {
-        argument(regs, layout!(regs_argument_3))
-    } else if action == Action::ReceiveMessage as u8 {
-        argument(regs, layout!(regs_argument_2))
-    } else {
-        0
-    };
-    flags & MSG_PEEK != 0
-}
-
-#[inline(always)]
-fn connect_enters(regs: u64) {
-    let descriptor = argument(regs, layout!(regs_argument_0));
+    let Some(sk) = socket::of_descriptor(argument(regs, layout!(regs_argument_0)) as u32) else { return };
     let (address, length) = (argument(regs, layout!(regs_argument_1)), argument(regs, layout!(regs_argument_2)));
     let mut path = socket::empty_key();
-    if !socket::given_path(address, length, false, &mut path) {
-        return;
-    }
-    let Some(sk) = socket::of_descriptor(descriptor as u32) else { return };
-    connection::connect_begins(sk, Some(&path));
-    mark::begin_connect(sk, address, length);
-}
-
-#[inline(always)]
-fn exit<const LOOP: bool>(result: i64) {
-    let thread = connection::thread();
-    if let Some((action, sk)) = mark::end_call(thread) {
-        exit_of_socket::<LOOP>(thread, sk, action, result);
-        return;
-    }
-    let Some(mark) = mark::active() else { return };
-    // SAFETY: points into the map.
-    let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
-    if action == Action::Connect as u32 {
-        connect_exits(sk, mark, result);
-    } else if action == Action::Accept as u32 {
-        accept_exits(result);
-    } else {
-        exit_of_socket::<LOOP>(thread, sk, action, result);
-    }
-    // Only now: until then it says that the thread's write may be parked.
-    // SAFETY: points into the map.
-    unsafe { mark::end_of_thread(mark) };
-}
-
-/// Not in line: the walk stands there once.
-#[inline(never)]
-fn exit_of_socket<const LOOP: bool>(thread: u64, sk: u64, action: u32, result: i64) {
-    let Some(endpoint) = watched(sk) else { return };
-    if action == Action::Unfollowed as u32 {
-        walk::unfollowed(endpoint);
-    } else if action >= Action::Write as u32 {
-        write_exits::<LOOP>(endpoint, thread, result);
-    } else if result > 0 {
-        connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
-    }
-}
-
-#[inline(always)]
-fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, thread: u64, result: i64) {
-    // SAFETY: points into the map.
-    unsafe {
-        let Some(mark) = mark::of_write(endpoint, thread) else { return };
-        if result > 0 {
-            walk::accepted::<LOOP>(endpoint, result as u64);
-        }
-        mark::end(mark);
-    }
-}
-
-/// Not in line: what it keeps on the stack is none of the walk's.
-#[inline(never)]
-fn connect_exits(sk: u64, mark: *mut Mark, result: i64) {
-    if result != 0 {
-        connection::connect_fails(sk);
-        return;
-    }
-    // SAFETY: points into the map.
-    let (address, length) = unsafe { (load!(mark, address), load!(mark, address_length)) };
-    let mut path = socket::empty_key();
     let given = socket::given_path(address, length, false, &mut path);
-    connection::connect_succeeds(sk, &mut path, given);
-    hold(sk);
+    connection::connected(sk, &mut path, given);
 }
 
-/// As [`connect_exits`].
-#[inline(never)]
-fn accept_exits(result: i64) {
-    if result < 0 {
-        return;
-    }
-    let Some(sk) = socket::of_descriptor(result as u32) else { return };
-    let mut path = socket::empty_key();
-    connection::accepted(sk, &mut path);
-    hold(sk);
-}
-
-/// The current process holds a watched socket.
+/// With what the current thread entered the kernel; of a thread of the kernel's own nothing that a system call has.
 #[inline(always)]
-fn hold(sk: u64) {
-    if watched(sk).is_some()
-        && let Some(slot) = holder_slot()
-    {
-        // SAFETY: points into the map.
-        unsafe { slot.write_volatile(1) };
-    }
+fn entry_registers() -> u64 {
+    // SAFETY: the first helper has no arguments, the other takes what that returns; the verifier knows the types of both.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
 }

@@ -94,12 +94,13 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
     }
 }
 
-/// What was written by a call whose buffers are not followed is unknown.
+/// What was written by a call whose buffers are not followed is unknown; how much it is may be.
 #[inline(always)]
-pub fn unfollowed(endpoint: *mut Endpoint) {
+pub fn unfollowed(endpoint: *mut Endpoint, bytes: u64) {
     let Some(walk) = Walk::of(endpoint) else { return };
     // SAFETY: it points into the maps.
     unsafe {
+        store!(endpoint, written, load!(endpoint, written).wrapping_add(bytes));
         batch::begin(walk.scratch);
         lose_track(walk, Reason::Unfollowed);
         batch::flush(walk);

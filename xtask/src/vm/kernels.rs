@@ -45,7 +45,10 @@ const fn exact(options: &'static str) -> Boot {
 }
 
 /// Programs attached by fentry and tracepoints are skipped where a task is preempted inside one: kprobe is for that.
-const PREEMPTING: Boot = Boot { options: "preempt=full", modes: &["kprobe"], variant: true };
+const PREEMPTING_ALL: Boot = Boot { options: "preempt=full", modes: &["kprobe"], variant: true };
+
+/// Here it is not inside tracepoints of sockets, which run with preemption off until some kernel behind 6.18.
+const PREEMPTING: Boot = Boot { options: "preempt=full", modes: &["kprobe", "tracepoint"], variant: true };
 
 /// Up to 6.19 one package holds kernel and modules.
 const fn whole(prefix: &'static str) -> Packages {
@@ -64,7 +67,7 @@ const fn arm64(name: &'static str, packages: Packages, without: &'static [(&'sta
 pub(super) const KERNELS: &[Kernel] = &[
     // The oldest that is supported; it has neither bpf_loop nor a preemption model that could be chosen.
     kernel("5.10", whole("linux-image-5.10."), &[exact("")]),
-    kernel("6.1", whole("linux-image-6.1."), &[exact(""), PREEMPTING]),
+    kernel("6.1", whole("linux-image-6.1."), &[exact(""), PREEMPTING_ALL]),
     kernel("6.12", whole("linux-image-6.12."), &[exact(""), PREEMPTING]),
     // It preempts lazily unless told otherwise.
     kernel("6.18", whole("linux-image-6.18."), &[exact("preempt=none"), PREEMPTING]),
@@ -79,7 +82,7 @@ pub(super) const KERNELS: &[Kernel] = &[
                 folder: "usr/lib/modules/",
                 file: "/vmlinuz",
             },
-            &[Boot { options: "", modes: &["kprobe"], variant: false }, PREEMPTING],
+            &[Boot { options: "", modes: &["kprobe"], variant: false }, PREEMPTING_ALL],
         )
     },
     arm64("6.1-arm64", whole("linux-image-6.1."), &[("fentry", "this kernel cannot attach a trampoline on arm64")]),
