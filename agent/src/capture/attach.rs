@@ -25,6 +25,10 @@ use super::tasks::{self, ExecsError};
 /// The object that `cargo xtask build` makes.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanlet.o"));
 
+/// A program that the kernel runs for sockets of the network, too, in interrupts, and skips there if it was just running: that is no
+/// run for a unix socket.
+const ALSO_IN_INTERRUPTS: &str = "tracepoint_ready";
+
 /// The section of the programs' `OLD_LEFT`.
 const OLD_LEFT: &str = ".data.old";
 
@@ -310,7 +314,8 @@ impl Attached {
     /// Whether anything of calls was lost since this was asked last. Asks, too, how often the kernel did not run a program because
     /// it was running on that CPU; told from 6.1 on.
     pub fn has_lost_more(&mut self) -> bool {
-        let fds = self.names.iter().filter_map(|name| self.ebpf.program(name)?.fd().ok());
+        let names = self.names.iter().filter(|name| **name != ALSO_IN_INTERRUPTS);
+        let fds = names.filter_map(|name| self.ebpf.program(name)?.fd().ok());
         self.skipped = fds.map(|fd| skipped::runs_of(fd.as_fd().as_raw_fd())).sum();
         let of_calls = self.counters.lost().into_iter().filter(|lost| !matches!(lost.kind, Kind::Exec | Kind::Exit));
         let lost = of_calls.map(|lost| lost.count).sum::<u64>() + self.skipped;

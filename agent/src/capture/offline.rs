@@ -171,15 +171,34 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_had_been_written_by_then() {
+    fn a_close_that_is_told_after_the_end_was_found_is_no_stray() {
         let mut run = Run::new();
-        run.take(Kind::Read, Head { end: SERVER, time_ns: 90, ..read() }, &[]);
         run.take(Kind::Headers, last_headers(CLIENT, 2, 100), REQUEST);
-        run.take(Kind::Headers, last_headers(SERVER, 1, 310), &[0x88]);
-        run.take(Kind::Read, read(), &[]);
-        let call = run.finished.pop().expect("it is over");
-        assert_eq!((call.started_ns, call.ended_ns), (90, 300));
-        assert_eq!(call.points.phases(), [Some((90, 90)), Some((90, 300)), Some((300, 300)), Some((300, 300))]);
+        run.capture.closed_unseen(0, false, 1_000, &mut |_| {});
+        run.take(Kind::Closed, Head { end: SERVER, ..Head::default() }, &[]);
+        assert_eq!(run.capture.gaps()["stray_record"], 0);
+        run.take(Kind::Settings, Head { end: SERVER, ..Head::default() }, &[]);
+        assert_eq!(run.capture.gaps()["stray_record"], 1);
+    }
+
+    #[test]
+    fn what_was_read_had_been_written_by_then() {
+        let ms_ns = 1_000_000;
+        let call_of = |request_read_ns, response_written_ns| {
+            let mut run = Run::new();
+            run.take(Kind::Read, Head { end: SERVER, time_ns: request_read_ns, ..read() }, &[]);
+            run.take(Kind::Headers, last_headers(CLIENT, 2, 500 * ms_ns), REQUEST);
+            run.take(Kind::Headers, last_headers(SERVER, 1, response_written_ns), &[0x88]);
+            run.take(Kind::Read, Head { time_ns: 600 * ms_ns, ..read() }, &[]);
+            run.finished.pop().expect("it is over")
+        };
+        let call = call_of(450 * ms_ns, 650 * ms_ns);
+        assert_eq!((call.started_ns, call.ended_ns), (500 * ms_ns, 600 * ms_ns));
+        let points = [(500, 500), (500, 600), (600, 600), (600, 600)];
+        assert_eq!(call.points.phases(), points.map(|(from, to)| Some((from * ms_ns, to * ms_ns))));
+        // So much earlier it is no read of this write.
+        let call = call_of(400 * ms_ns, 700 * ms_ns);
+        assert_eq!((call.points.request_wait_ns(), call.points.response_wait_ns()), (None, None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What tracepoint mode does at which system call, by this architecture's numbers.
+//! Which system call does what, as tracepoint mode wants to know, by this architecture's numbers.
 
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 

@@ -181,7 +181,7 @@ pub struct Agent {
     pub wake_bytes: u32,
 }
 
-/// What to do at a system call, by its number (tracepoint mode).
+/// What a system call does, by its number (tracepoint mode).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Action {

@@ -58,7 +58,7 @@ pub const MAX_STREAMS: u32 = 8192;
 pub const MAX_MARKS: u32 = 16384;
 pub const THREAD_SLOTS: usize = 1024;
 
-/// Slots of processes that hold a watched socket, by hash (tracepoint mode). A power of two.
+/// Slots of processes that hold a watched socket, by hash (tracepoints of system calls). A power of two.
 pub const HOLDER_SLOTS: u32 = 4096;
 
 /// Watched paths and path prefixes.

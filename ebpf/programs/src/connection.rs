@@ -109,7 +109,11 @@ pub fn connect_succeeds(sk: u64, path: &mut PathKey, given: bool) {
 #[inline(always)]
 pub fn connected(sk: u64, path: &mut PathKey, given: bool) {
     let Some(peer) = socket::peer(sk) else { return };
-    over(sk, peer);
+    for sk in [sk, peer] {
+        if let Some(endpoint) = watched(sk) {
+            over(sk, endpoint);
+        }
+    }
     let of_given = if given { socket::watched_kind(path) } else { None };
     let Some(kind) = of_given.or_else(|| kind_of_bound(peer, path, given)) else { return };
     if process_in_agent_namespace() != agent!(process) {
@@ -303,14 +307,21 @@ unsafe fn is_to_be_told(endpoint: *mut Endpoint, queued: u32, skb: u64, taken: u
 }
 
 /// When nothing is left to read and nothing is being written, what was read is what was written: `written` is that of a writer
-/// at rest, and a write that has begun since has its bytes in the queue.
+/// at rest, and a write that has begun since has its bytes in the queue. But for tracepoints of sockets, where it begins when they
+/// are there: a reader that is so quick just then is aligned by its next read.
 #[inline(always)]
 unsafe fn align(endpoint: *mut Endpoint, written: u64, queued: u32, skb: u64, taken: u32) {
     // SAFETY: points into the map.
     unsafe {
         let beyond = load!(endpoint, read).wrapping_sub(written);
-        if load!(endpoint, aligned) != 0 && (beyond == 0 || is_of_later_write(endpoint, beyond)) {
-            return;
+        if load!(endpoint, aligned) != 0 {
+            if beyond == 0 {
+                store!(endpoint, beyond_times, 0);
+                return;
+            }
+            if skb == 0 && is_of_later_write(endpoint, beyond) {
+                return;
+            }
         }
         if is_emptied(queued, skb, taken) {
             store!(endpoint, read, written);
@@ -377,14 +388,33 @@ pub fn closed(sk: u64) {
     end(sk, endpoint);
 }
 
-/// Both ends are not watched any more, if they are.
+/// The end `sk` is closed, or its memory another's; and so is the other end, if that is still the one it was paired with.
 #[inline(never)]
-pub fn over(sk: u64, peer: u64) {
-    for sk in [peer, sk] {
-        if let Some(endpoint) = watched(sk) {
-            end(sk, endpoint);
-        }
+pub fn over(sk: u64, endpoint: *mut Endpoint) {
+    if let Some(peer) = peer_of(endpoint) {
+        // SAFETY: points into the map.
+        end(unsafe { load!(peer, sk) }, peer);
     }
+    end(sk, endpoint);
+}
+
+/// `sk` has read all that the other end has written, and no more will come.
+#[inline(always)]
+pub fn read_to_the_end(sk: u64, endpoint: *mut Endpoint) {
+    // SAFETY: points into the map.
+    if !unsafe { mark::is_active(mark_of(endpoint)) } {
+        over(sk, endpoint);
+    } else if let Some(peer) = peer_of(endpoint) {
+        // SAFETY: as above.
+        end(unsafe { load!(peer, sk) }, peer); // this one ends with the write that another thread is in: `is_left_alone`
+    }
+}
+
+/// Whether the other end was closed while this one was written to.
+#[inline(always)]
+pub fn is_left_alone(endpoint: *mut Endpoint) -> bool {
+    // SAFETY: points into the map.
+    unsafe { load!(endpoint, peer) != 0 && peer_of(endpoint).is_none() }
 }
 
 #[inline(always)]
@@ -410,6 +440,6 @@ pub fn still_same(endpoint: *mut Endpoint, sk: u64) -> Option<*mut Endpoint> {
     if peer == known_peer && socket::inode(client).is_none_or(|inode| inode == connection) {
         return Some(endpoint);
     }
-    over(sk, known_peer);
+    over(sk, endpoint);
     None
 }

@@ -59,10 +59,10 @@ fn place_of(sk: u64) -> Option<u32> {
 pub fn peer_of(endpoint: *mut Endpoint) -> Option<*mut Endpoint> {
     // SAFETY: points into the map.
     unsafe {
-        let (peer, index) = (load!(endpoint, peer), load!(endpoint, peer_index));
+        let (sk, peer, index) = (load!(endpoint, sk), load!(endpoint, peer), load!(endpoint, peer_index));
         let other = ENDPOINTS.get_ptr_mut(index)?;
-        // A free place has no socket, nor has an end that is not paired yet a peer.
-        if peer != 0 && load!(other, sk) == peer { Some(other) } else { None }
+        // A free place has no socket, nor has an end that is not paired yet a peer; and the socket may be another's by now.
+        if peer != 0 && load!(other, sk) == peer && load!(other, peer) == sk { Some(other) } else { None }
     }
 }
 

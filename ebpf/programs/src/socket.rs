@@ -95,7 +95,17 @@ fn in_slot(slots: u64, descriptor: u32) -> Option<u64> {
 #[inline(always)]
 pub unsafe fn listens(sk: u64) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { typed::<u8>(sk, layout!(sock_state)) == TCP_LISTEN && typed::<u16>(sk, layout!(sock_family)) == AF_UNIX }
+    unsafe { typed::<u8>(sk, layout!(sock_state)) == TCP_LISTEN && is_unix(sk) }
+}
+
+/// Whether it is a unix socket.
+///
+/// # Safety
+/// `sk` is a pointer that the verifier follows.
+#[inline(always)]
+pub unsafe fn is_unix(sk: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { typed::<u16>(sk, layout!(sock_family)) == AF_UNIX }
 }
 
 /// The other end of a connected socket.

@@ -87,6 +87,8 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
         if load!(mark, remaining) != 0 {
             if !done {
                 lose_track(walk, Reason::TooManyFrames);
+            } else if load!(endpoint, track) == Track::Sure as u32 {
+                lose_track(walk, Reason::ReadFault); // the buffers were not as long as said, or not to be found
             }
             skip_write(endpoint, written, bytes);
         }

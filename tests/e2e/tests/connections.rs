@@ -15,6 +15,9 @@ use spanlet_node::http2::{self, END_STREAM, literal};
 const CONNECTIONS: usize = 5_000;
 /// Connections whose sockets' memory others get.
 const REUSED: usize = 500;
+/// Connections whose client goes in the middle of an answer, which is more than a socket takes unread.
+const LEFT: usize = 200;
+const UNREAD_BYTES: usize = 4 << 20;
 /// So many, then a pause: the agent is to keep up.
 const BURST: usize = 20;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -28,7 +31,7 @@ async fn more_connections_than_are_known_at_once_are_all_told() {
     let Some(_turn) = Turn::take().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("cri.sock");
-    let mut agent = start(directory.path(), &socket).await;
+    let mut agent = start(directory.path(), &socket, "auto").await;
     let listener = UnixListener::bind(&socket).unwrap();
     for number in 0..CONNECTIONS {
         let mut client = UnixStream::connect(&socket).unwrap();
@@ -56,7 +59,7 @@ async fn what_gets_the_memory_of_a_watched_socket_is_not_watched() {
     let Some(_turn) = Turn::take().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let (socket, other) = (directory.path().join("cri.sock"), directory.path().join("other.sock"));
-    let mut agent = start(directory.path(), &socket).await;
+    let mut agent = start(directory.path(), &socket, "tracepoint").await;
     let (listener, other_listener) = (UnixListener::bind(&socket).unwrap(), UnixListener::bind(&other).unwrap());
     for number in (0..2 * REUSED).step_by(2) {
         let mut client = UnixStream::connect(&socket).unwrap();
@@ -82,14 +85,48 @@ async fn what_gets_the_memory_of_a_watched_socket_is_not_watched() {
     agent.stop().await.unwrap();
 }
 
+/// A client that goes while one thread writes it an answer and another waits for its next request: whichever comes back first, what
+/// the socket has taken of the answer is told.
+#[tokio::test]
+async fn an_answer_that_is_being_written_when_its_client_goes_is_told() {
+    let Some(_turn) = Turn::take().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("cri.sock");
+    let mut agent = start(directory.path(), &socket, "tracepoint").await;
+    let listener = UnixListener::bind(&socket).unwrap();
+    for number in 0..LEFT {
+        let mut client = UnixStream::connect(&socket).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(&request(number)).unwrap();
+        assert_ne!(server.read(&mut [0; 1024]).unwrap(), 0);
+        let mut writer = server.try_clone().unwrap();
+        let answer = [http2::headers(0, 1, &[0x88]), http2::data(0, 1, &vec![0; UNREAD_BYTES])].concat();
+        let writes = std::thread::spawn(move || writer.write_all(&answer).is_err());
+        let reads = std::thread::spawn(move || server.read(&mut [0; 1024]).unwrap_or(0));
+        tokio::time::sleep(PAUSE).await; // both wait
+        drop(client);
+        assert!(writes.join().unwrap(), "the answer fits into the socket");
+        assert_eq!(reads.join().unwrap(), 0);
+    }
+
+    tokio::time::timeout(PATIENCE, told(&agent, LEFT - 1)).await.expect("the last call is told");
+    let events = agent.status().await.unwrap().events;
+    assert_eq!(events.delivered["headers"], 2 * LEFT as u64, "{events:?}");
+    assert_eq!(events.delivered["closed"], 2 * LEFT as u64, "{events:?}");
+    assert_eq!(events.lost, [], "{events:?}");
+    agent.stop().await.unwrap();
+}
+
 /// An agent that watches this socket only.
-async fn start(directory: &Path, socket: &Path) -> Agent {
+async fn start(directory: &Path, socket: &Path, mode: &str) -> Agent {
     let ports = Ports::free().unwrap();
     let mut config = agent::config(&ports, socket, "http://127.0.0.1:1");
     config["export"] = json!({}); // nothing leaves
     config["enrich"] = json!({"runtime": "off"}); // the test's own connections only
+    config["capture"]["mode"] = json!(mode);
     let mut agent = Agent::start(directory, ports, &config).unwrap();
-    agent.wait_until_attached().await.unwrap();
+    let attached = agent.wait_until_attached().await.unwrap();
+    assert!(mode == "auto" || attached == mode, "{attached}");
     agent
 }
 
@@ -107,10 +144,7 @@ async fn told(agent: &Agent, number: usize) -> CallEntry {
 
 /// A call from its first byte to its last, on a connection of its own.
 fn call(client: &mut UnixStream, server: &mut UnixStream, number: usize) {
-    let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
-    block.extend(literal(":path", "/runtime.v1.RuntimeService/Version"));
-    block.extend(literal("traceparent", &traceparent(number)));
-    let request = [http2::preface(), http2::headers(0, 1, &block), http2::data(END_STREAM, 1, EMPTY)].concat();
+    let request = request(number);
     client.write_all(&request).unwrap();
     let mut buffer = [0; 1024];
     assert_eq!(server.read(&mut buffer).unwrap(), request.len());
@@ -122,6 +156,13 @@ fn call(client: &mut UnixStream, server: &mut UnixStream, number: usize) {
     .concat();
     server.write_all(&answer).unwrap();
     assert_eq!(client.read(&mut buffer).unwrap(), answer.len());
+}
+
+fn request(number: usize) -> Vec<u8> {
+    let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
+    block.extend(literal(":path", "/runtime.v1.RuntimeService/Version"));
+    block.extend(literal("traceparent", &traceparent(number)));
+    [http2::preface(), http2::headers(0, 1, &block), http2::data(END_STREAM, 1, EMPTY)].concat()
 }
 
 fn traceparent(number: usize) -> String {
