@@ -291,7 +291,10 @@ impl Points {
             self.response_written_ns,
             self.response_read_ns,
         ];
-        std::array::from_fn(|phase| points[phase].zip(points[phase + 1]))
+        std::array::from_fn(|phase| {
+            let (from_ns, to_ns) = points[phase].zip(points[phase + 1])?;
+            Some((from_ns, if is_early(from_ns, to_ns) { from_ns } else { to_ns }))
+        })
     }
 
     /// The latest point that is known.
@@ -312,8 +315,19 @@ impl Points {
     }
 }
 
+/// How much earlier than the time of its write a read may be told: what passes between queueing bytes and telling of it, in which a
+/// thread may lose its CPU for some turns.
+const READ_BEFORE_NS: u64 = 100_000_000;
+
 fn between(from: Option<u64>, to: Option<u64>) -> Option<u64> {
-    to?.checked_sub(from?)
+    let (from_ns, to_ns) = (from?, to?);
+    if is_early(from_ns, to_ns) { Some(0) } else { to_ns.checked_sub(from_ns) }
+}
+
+/// Whether this is a read before its write: in tracepoint mode a reader that is running may be quicker than the program that takes the
+/// time of the write.
+fn is_early(written_ns: u64, read_ns: u64) -> bool {
+    read_ns < written_ns && written_ns - read_ns < READ_BEFORE_NS
 }
 
 // === impl Traceparent ===

@@ -48,10 +48,6 @@ pub const MAX_EARLY: usize = 64;
 /// How long they wait: a thread of a starved or throttled process may take seconds.
 pub const EARLY_FOR_NS: u64 = 10_000_000_000;
 
-/// How much earlier than the time of its write a read may be told: what passes between queueing bytes and telling of it, in which a
-/// thread may lose its CPU for some turns.
-pub const READ_BEFORE_NS: u64 = 100_000_000;
-
 /// Commands to the capture thread that may wait.
 pub const COMMAND_QUEUE: usize = 16;
 

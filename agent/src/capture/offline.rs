@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_had_been_written_by_then() {
+    fn a_read_just_before_its_write_waited_for_nothing() {
         let ms_ns = 1_000_000;
         let call_of = |request_read_ns, response_written_ns| {
             let mut run = Run::new();
@@ -194,8 +194,9 @@ mod tests {
         };
         let call = call_of(450 * ms_ns, 650 * ms_ns);
         assert_eq!((call.started_ns, call.ended_ns), (500 * ms_ns, 600 * ms_ns));
-        let points = [(500, 500), (500, 600), (600, 600), (600, 600)];
+        let points = [(500, 500), (450, 650), (650, 650), (650, 650)];
         assert_eq!(call.points.phases(), points.map(|(from, to)| Some((from * ms_ns, to * ms_ns))));
+        assert_eq!((call.points.request_wait_ns(), call.points.response_wait_ns()), (Some(0), Some(0)));
         // So much earlier it is no read of this write.
         let call = call_of(400 * ms_ns, 700 * ms_ns);
         assert_eq!((call.points.request_wait_ns(), call.points.response_wait_ns()), (None, None));

@@ -16,7 +16,7 @@ use spanlet_http2::{HeaderList, grpc_timeout};
 
 use super::clock::Clock;
 use super::guess;
-use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS, READ_BEFORE_NS};
+use super::limits::{MAX_FIELD_BYTES, MAX_FIELDS};
 use super::reads::Point;
 use super::subject::{self, Field};
 use crate::call::{Call, Naming, Peer, Points, Socket, Status, StatusSource, Traceparent};
@@ -282,21 +282,11 @@ impl Stream {
 
     /// A point was reached by a read.
     pub fn reached(&mut self, point: Point, time_ns: Option<u64>) {
-        let points = &mut self.call.points;
         match point {
-            Point::RequestRead => {
-                let started_ns = self.call.started_ns; // may have been told
-                let time_ns = time_ns.map(|read_ns| if is_early(read_ns, started_ns) { started_ns } else { read_ns });
-                points.request_read_ns = time_ns;
-                points.request_written_ns = points.request_written_ns.map(|written_ns| written_by(written_ns, time_ns));
-            }
+            Point::RequestRead => self.call.points.request_read_ns = time_ns,
             Point::ResponseRead => {
                 self.response_read = ResponseRead::Reached;
-                points.response_read_ns = time_ns;
-                points.response_started_ns =
-                    points.response_started_ns.map(|started_ns| written_by(started_ns, time_ns));
-                points.response_written_ns =
-                    points.response_written_ns.map(|written_ns| written_by(written_ns, time_ns));
+                self.call.points.response_read_ns = time_ns;
                 if let Some(time_ns) = time_ns.filter(|_| !self.call.streaming) {
                     self.set_ended(time_ns);
                 }
@@ -356,17 +346,6 @@ impl Stream {
             self.set_ended(time_ns);
         }
     }
-}
-
-/// When what was read had been written.
-fn written_by(written_ns: u64, read_ns: Option<u64>) -> u64 {
-    read_ns.filter(|read_ns| is_early(*read_ns, written_ns)).unwrap_or(written_ns)
-}
-
-/// Whether this is a read before its write: in tracepoint mode a reader that is running may be quicker than the program that takes the
-/// time of the write.
-fn is_early(read_ns: u64, written_ns: u64) -> bool {
-    read_ns < written_ns && written_ns - read_ns < READ_BEFORE_NS
 }
 
 /// Where the request's headers ended.

@@ -11,7 +11,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use spanlet_abi::event::{Kind, OLD_SERVER, Reason, SERVER, opened, read};
 
 use crate::emit;
-use crate::endpoints::{Refusal, endpoint, insert, old_ones_left, pair, peer_of, remove, watched};
+use crate::endpoints::{Refusal, endpoint, insert, old_ones_left, pair, peer_of, remove, remove_after, watched};
 use crate::kernel::{field, process_in_agent_namespace};
 use crate::maps::{CONNECTING, CRI, Endpoint, IGNORED, OLD, OLD_LEFT, PathKey, Track, agent, layout, load, store};
 use crate::mark;
@@ -406,7 +406,12 @@ pub fn read_to_the_end(sk: u64, endpoint: *mut Endpoint) {
         over(sk, endpoint);
     } else if let Some(peer) = peer_of(endpoint) {
         // SAFETY: as above.
-        end(unsafe { load!(peer, sk) }, peer); // this one ends with the write that another thread is in: `is_left_alone`
+        end(unsafe { load!(peer, sk) }, peer);
+        // This one ends with the write that another thread is in, which looks whether it `is_left_alone`; if it did before, here.
+        // SAFETY: as above.
+        if !unsafe { mark::is_active(mark_of(endpoint)) } {
+            over(sk, endpoint);
+        }
     }
 }
 
@@ -421,8 +426,7 @@ pub fn is_left_alone(endpoint: *mut Endpoint) -> bool {
 fn end(sk: u64, endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     let sequence = unsafe { load!(endpoint, sequence) };
-    emit::tell(endpoint, Kind::Closed, 0, 0, sequence);
-    remove(sk);
+    remove_after(sk, || emit::tell(endpoint, Kind::Closed, 0, 0, sequence));
 }
 
 /// The endpoint of a socket, if it is still the socket that was watched: where no close was seen, its memory may be another's now.

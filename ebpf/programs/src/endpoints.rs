@@ -146,10 +146,17 @@ fn add(sk: u64) -> Result<u32, Refusal> {
 /// own number is blank for a moment while another processor makes the socket known once more.
 #[inline(always)]
 pub fn remove(sk: u64) {
+    remove_after(sk, || ());
+}
+
+/// The same, and before that what only one of several that do so at once is to do.
+#[inline(always)]
+pub fn remove_after(sk: u64, act: impl FnOnce()) {
     let Some(index) = place_of(sk) else { return };
     if INDEX.remove(&sk).is_err() {
         return;
     }
+    act();
     // SAFETY: points into the maps.
     unsafe {
         if let Some(endpoint) = ENDPOINTS.get_ptr_mut(index) {
