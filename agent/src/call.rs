@@ -258,7 +258,7 @@ impl Body {
 impl Points {
     /// Nanoseconds from the request's last byte written to it read.
     pub fn request_wait_ns(&self) -> Option<u64> {
-        between(self.request_written_ns, self.request_read_ns)
+        waited(self.request_written_ns, self.request_read_ns)
     }
 
     /// Nanoseconds from the request read to the response's first byte written; 0 if the server began to answer before it had read
@@ -279,10 +279,10 @@ impl Points {
 
     /// Nanoseconds from the response's last byte written to it read.
     pub fn response_wait_ns(&self) -> Option<u64> {
-        between(self.response_written_ns, self.response_read_ns)
+        waited(self.response_written_ns, self.response_read_ns)
     }
 
-    /// The four phases as pairs of times, Unix nanoseconds: each ends where the next begins.
+    /// The four phases as pairs of times, Unix nanoseconds: each ends where the next begins, but for a wait that was none.
     pub fn phases(&self) -> [Option<(u64, u64)>; 4] {
         let points = [
             self.request_written_ns,
@@ -291,10 +291,14 @@ impl Points {
             self.response_written_ns,
             self.response_read_ns,
         ];
-        std::array::from_fn(|phase| {
-            let (from_ns, to_ns) = points[phase].zip(points[phase + 1])?;
-            Some((from_ns, if is_early(from_ns, to_ns) { from_ns } else { to_ns }))
-        })
+        let mut phases = std::array::from_fn(|phase| points[phase].zip(points[phase + 1]));
+        for wait in [0, 3] {
+            phases[wait] = phases[wait].map(|(from_ns, to_ns)| match waited_ns(from_ns, to_ns) {
+                Some(0) => (from_ns, from_ns),
+                _ => (from_ns, to_ns),
+            });
+        }
+        phases
     }
 
     /// The latest point that is known.
@@ -320,14 +324,18 @@ impl Points {
 const READ_BEFORE_NS: u64 = 100_000_000;
 
 fn between(from: Option<u64>, to: Option<u64>) -> Option<u64> {
-    let (from_ns, to_ns) = (from?, to?);
-    if is_early(from_ns, to_ns) { Some(0) } else { to_ns.checked_sub(from_ns) }
+    to?.checked_sub(from?)
 }
 
-/// Whether this is a read before its write: in tracepoint mode a reader that is running may be quicker than the program that takes the
-/// time of the write.
-fn is_early(written_ns: u64, read_ns: u64) -> bool {
-    read_ns < written_ns && written_ns - read_ns < READ_BEFORE_NS
+fn waited(written: Option<u64>, read: Option<u64>) -> Option<u64> {
+    waited_ns(written?, read?)
+}
+
+/// How long what was written waited to be read: not at all where it was read before. In tracepoint mode a reader that is running may
+/// be quicker than the program that takes the time of the write.
+fn waited_ns(written_ns: u64, read_ns: u64) -> Option<u64> {
+    let is_early = read_ns < written_ns && written_ns - read_ns < READ_BEFORE_NS;
+    if is_early { Some(0) } else { read_ns.checked_sub(written_ns) }
 }
 
 // === impl Traceparent ===
