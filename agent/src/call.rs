@@ -293,9 +293,8 @@ impl Points {
         ];
         let mut phases = std::array::from_fn(|phase| points[phase].zip(points[phase + 1]));
         for wait in [0, 3] {
-            phases[wait] = phases[wait].map(|(from_ns, to_ns)| match waited_ns(from_ns, to_ns) {
-                Some(0) => (from_ns, from_ns),
-                _ => (from_ns, to_ns),
+            phases[wait] = phases[wait].map(|(written_ns, read_ns)| {
+                (written_ns, if waited_ns(written_ns, read_ns) == Some(0) { written_ns } else { read_ns })
             });
         }
         phases

@@ -257,14 +257,15 @@ pub static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINTS, 0
 /// Places in [`ENDPOINTS`] that are free; filled by the agent.
 #[map]
 pub static FREE: Stack<u32> = Stack::with_max_entries(MAX_ENDPOINTS, 0);
-/// Address of a `struct sock`, which is what every hook has at hand → its place in [`ENDPOINTS`], until the socket is known to be closed.
+/// Address of a `struct sock`, which is what every hook has at hand → its place in [`ENDPOINTS`], until the socket is known to be
+/// closed.
 #[map]
 pub static INDEX: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 /// The short way there, by hash: most sockets are not watched, and most that are have a slot for themselves.
 #[unsafe(no_mangle)]
 pub static mut SOCKETS: [SocketSlot; SOCKET_SLOTS] = [const { SocketSlot { watched: 0, hint: 0 } }; SOCKET_SLOTS];
-/// 1 for the hash of each process that holds a watched socket (tracepoints of system calls). It stays when the process ends, and then costs others
-/// that have the same hash a look at their descriptors.
+/// 1 for the hash of each process that holds a watched socket (tracepoints of system calls). It stays when the process ends, and then
+/// costs others that have the same hash a look at their descriptors.
 #[map]
 pub static HOLDERS: Array<u32> = Array::with_max_entries(HOLDER_SLOTS, 0);
 /// Threads that have begun something, by hash: where none has, a look-up in [`MARKS`] is spared.

@@ -24,7 +24,7 @@ pub fn argument(regs: u64, register: u32) -> u64 {
     unsafe { typed(regs, register) }
 }
 
-/// What is to be done at a system call, a [`Action`].
+/// What a system call does, an [`Action`].
 #[inline(always)]
 pub fn action_of(number: u64) -> u8 {
     let number = opaque(number);
@@ -35,7 +35,7 @@ pub fn action_of(number: u64) -> u8 {
     unsafe { core::ptr::read_volatile((&raw const ACTIONS).cast::<u8>().add(number as usize)) }
 }
 
-/// Whether it writes, and says where its bytes are.
+/// Whether this is a write, whose arguments say where its bytes are.
 #[inline(always)]
 pub fn is_write(action: u8) -> bool {
     action >= Action::Write as u8 && action <= Action::SendMessage as u8
