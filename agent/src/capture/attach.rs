@@ -81,6 +81,8 @@ pub struct Setup<'a> {
     pub layout: &'a Layout,
     /// Number of the kernel's `bpf_rdonly_cast`.
     pub rdonly_cast: Option<u32>,
+    /// Functions of the kernel that programs can be attached to.
+    pub functions: &'a [&'static str],
     /// Fields of the kernel's structures that execs need and that were not found.
     pub missing_for_execs: &'a [&'static str],
     pub identity: Identity,
@@ -103,14 +105,20 @@ pub(super) struct Entry {
     /// The same for kernels without `bpf_loop` (before 5.17) or typed access to the current task (before 5.11).
     older: Option<&'static str>,
     hook: Hook,
+    /// Newer kernels do not have the function, nor need it.
+    may_be_absent: bool,
 }
 
 pub(super) const fn entry(name: &'static str, hook: Hook) -> Entry {
-    Entry { name, older: None, hook }
+    Entry { name, older: None, hook, may_be_absent: false }
 }
 
 pub(super) const fn twin(name: &'static str, older: &'static str, hook: Hook) -> Entry {
-    Entry { name, older: Some(older), hook }
+    Entry { older: Some(older), ..entry(name, hook) }
+}
+
+const fn if_there(name: &'static str, hook: Hook) -> Entry {
+    Entry { may_be_absent: true, ..entry(name, hook) }
 }
 
 /// The programs of a mode. What makes a connection known comes last: by then all that follows it is in place.
@@ -128,6 +136,8 @@ const fn programs(mode: Mode) -> &'static [Entry] {
         entry("fentry_release", Hook::Entry("unix_release_sock")),
         entry("fentry_read", Hook::Entry("unix_stream_read_actor")),
         twin("fexit_send", "fexit_send_bounded", Hook::Exit("unix_stream_sendmsg")),
+        if_there("fexit_send_page", Hook::Exit("unix_stream_sendpage")),
+        if_there("fentry_send_page", Hook::Entry("unix_stream_sendpage")),
         entry("fentry_send", Hook::Entry("unix_stream_sendmsg")),
         entry("fexit_connect", Hook::Exit("unix_stream_connect")),
         entry("fentry_connect", Hook::Entry("unix_stream_connect")),
@@ -136,6 +146,7 @@ const fn programs(mode: Mode) -> &'static [Entry] {
         entry("kprobe_release", Hook::Probe("unix_release_sock")),
         entry("kprobe_read", Hook::Probe("unix_stream_read_actor")),
         twin("kprobe_readable", "kprobe_readable_bounded", Hook::Probe("sock_def_readable")),
+        if_there("kprobe_send_page", Hook::Probe("unix_stream_sendpage")),
         entry("kprobe_send", Hook::Probe("unix_stream_sendmsg")),
         entry("kprobe_connect", Hook::Probe("unix_stream_connect")),
     ];
@@ -181,7 +192,7 @@ fn attach_object(mode: Mode, setup: &Setup<'_>, layout: &Layout, object: &[u8]) 
         .map_err(AttachError::Object)?;
     watch(&mut ebpf, setup.paths)?;
     free_places(&mut ebpf)?;
-    let mut names = load_and_link(&mut ebpf, programs(mode), btf)?;
+    let mut names = load_and_link(&mut ebpf, programs(mode).iter().filter(|entry| entry.is_for(setup.functions)), btf)?;
     let (of_execs, without_execs) = tasks::attach(&mut ebpf, setup);
     names.extend(of_execs);
     let mapping = |name| move |source| AttachError::Mapping { name, source };
@@ -212,7 +223,11 @@ fn attach_object(mode: Mode, setup: &Setup<'_>, layout: &Layout, object: &[u8]) 
 }
 
 /// Loads all of these programs, then attaches them in order; says which of each and its twin.
-pub(super) fn load_and_link(ebpf: &mut Ebpf, entries: &[Entry], btf: &Btf) -> Result<Vec<&'static str>, AttachError> {
+pub(super) fn load_and_link<'a>(
+    ebpf: &mut Ebpf,
+    entries: impl Iterator<Item = &'a Entry>,
+    btf: &Btf,
+) -> Result<Vec<&'static str>, AttachError> {
     let mut loaded = Vec::new();
     for entry in entries {
         loaded.push((load(ebpf, entry, btf)?, entry.hook));
@@ -300,6 +315,16 @@ fn seed(ebpf: &mut Ebpf, connections: &[OldConnection]) -> Result<(), AttachErro
     let mut left: Array<_, u64> =
         Array::try_from(ebpf.map_mut(OLD_LEFT).ok_or(AttachError::Absent(OLD_LEFT))?).map_err(error)?;
     left.set(0, 2 * connections.len() as u64, 0).map_err(error)
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Whether it is attached to a kernel with these functions. If one is wanting that must be there, the kernel says so itself.
+    fn is_for(&self, functions: &[&str]) -> bool {
+        let (Hook::Tracepoint(target) | Hook::Entry(target) | Hook::Exit(target) | Hook::Probe(target)) = self.hook;
+        !self.may_be_absent || functions.contains(&target)
+    }
 }
 
 // === impl Attached ===
@@ -394,6 +419,7 @@ mod tests {
             btf: &btf,
             layout: &report.layout,
             rdonly_cast: report.rdonly_cast,
+            functions: &report.functions,
             missing_for_execs: &[],
             identity: Identity::of_this_process().unwrap(),
             paths: &[],

@@ -43,6 +43,9 @@ pub struct LayoutReport {
 pub const FUNCTIONS: [&str; 5] =
     ["unix_stream_sendmsg", "unix_stream_read_actor", "unix_stream_connect", "unix_release_sock", "sock_def_readable"];
 
+/// The same of kernels before 6.5; later ones do there by the others what this did.
+pub const FUNCTIONS_UNTIL_6_4: [&str; 1] = ["unix_stream_sendpage"];
+
 /// Tracepoints of sockets that programs attach to.
 pub const TRACEPOINTS: [&str; 3] = ["sk_data_ready", "sock_send_length", "sock_recv_length"];
 
@@ -65,7 +68,8 @@ pub fn of_btf(bytes: &[u8]) -> Result<LayoutReport, LayoutError> {
     iterator(&types, &mut layout, &mut missing);
     registers(&types, &mut layout, &mut missing);
     let rdonly_cast = casts(&types, &mut layout);
-    let functions = FUNCTIONS.into_iter().filter(|name| types.functions.contains_key(*name)).collect();
+    let all = FUNCTIONS.into_iter().chain(FUNCTIONS_UNTIL_6_4);
+    let functions = all.filter(|name| types.functions.contains_key(*name)).collect();
     let tracepoints = TRACEPOINTS.into_iter().filter(|name| types.tracepoints.contains(*name)).collect();
     let names = ["preempt_dynamic_none", "preempt_dynamic_voluntary"];
     let without_preemption = names.into_iter().filter_map(|name| types.values.get(name).copied()).collect();
@@ -252,7 +256,8 @@ impl Types {
                     }
                 }
                 TypeVariant::Func(_) => {
-                    let wanted = |name: &String| FUNCTIONS.contains(&name.as_str()) || name == cast::FUNCTION;
+                    let mut all = FUNCTIONS.iter().chain(&FUNCTIONS_UNTIL_6_4).chain([&cast::FUNCTION]);
+                    let wanted = |name: &String| all.any(|wanted| wanted == name);
                     if let Some(name) = information.name_of(*id).filter(wanted) {
                         functions.insert(name, *id);
                     }

@@ -44,6 +44,7 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
         btf: &btf,
         layout: &report.layout,
         rdonly_cast: report.rdonly_cast,
+        functions: &report.functions,
         missing_for_execs: &report.missing_for_execs,
         identity,
         paths: &paths,

@@ -55,7 +55,7 @@ fn load(ebpf: &mut Ebpf, missing: &[&'static str], btf: &Btf) -> Result<Vec<&'st
     if !missing.is_empty() {
         return Err(ExecsError::Fields(missing.join(", ")));
     }
-    attach::load_and_link(ebpf, PROGRAMS, btf).map_err(ExecsError::Attach)
+    attach::load_and_link(ebpf, PROGRAMS.iter(), btf).map_err(ExecsError::Attach)
 }
 
 fn seed(ebpf: &mut Ebpf, setup: &Setup<'_>) -> Result<(), ExecsError> {

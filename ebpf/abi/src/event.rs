@@ -51,7 +51,7 @@ pub enum Reason {
     TooManyFrames = 3,
     /// What stands where a frame should begin is none.
     NoFrame = 4,
-    /// A system call whose buffers are not followed (sendmmsg, recvmmsg).
+    /// A write whose bytes are not followed: they are the kernel's (splice, sendfile), or those of many messages (sendmmsg).
     Unfollowed = 5,
     /// The kernel skipped the program (`recursion_misses`).
     Skipped = 6,

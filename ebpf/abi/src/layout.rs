@@ -197,8 +197,10 @@ pub enum Action {
     Connect = 7,
     Accept = 8,
     Close = 9,
-    /// sendmmsg, recvmmsg
+    /// a write whose bytes are not followed (sendmmsg, sendfile)
     Unfollowed = 10,
+    /// the same, to the socket that is its third argument
+    Splice = 11,
 }
 
 /// System call numbers below this are looked up.

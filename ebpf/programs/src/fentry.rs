@@ -9,7 +9,7 @@ use crate::cost;
 use crate::endpoints::{self, watched};
 use crate::iterator;
 use crate::kernel::{field, low_half, typed};
-use crate::maps::{layout, load};
+use crate::maps::{Endpoint, layout, load, store};
 use crate::mark;
 use crate::socket;
 use crate::walk;
@@ -49,9 +49,44 @@ pub fn fexit_send_bounded(context: FExitContext) -> i32 {
 
 #[inline(always)]
 fn send_ends<const LOOP: bool>(context: &FExitContext) {
-    let (message, result) = (context.arg::<u64>(1), context.arg::<i32>(3));
+    // SAFETY: the verifier knows the type of the function's argument; what is walked is in the map.
+    unsafe {
+        let sk: u64 = typed(context.arg::<u64>(0), layout!(socket_sk));
+        write_ends(sk, context.arg::<u64>(1), context.arg::<i32>(3), |endpoint, bytes| {
+            walk::accepted::<LOOP>(endpoint, bytes);
+        });
+    }
+}
+
+/// Up to 6.4, splice and sendfile send page by page; then they come by `unix_stream_sendmsg`, too.
+///
+/// match-proto: `ssize_t unix_stream_sendpage(struct socket *sock, struct page *page, int offset, size_t size, int flags)`
+#[fentry(function = "unix_stream_sendpage")]
+pub fn fentry_send_page(context: FEntryContext) -> i32 {
+    // SAFETY: the verifier knows the types of the function's arguments.
+    unsafe {
+        let sk = typed(context.arg::<u64>(0), layout!(socket_sk));
+        if endpoints::may_be_watched(low_half(sk)) {
+            cost::of(Program::Send, |slot| {
+                page_begins(cost::number_of(slot, sk), context.arg::<u64>(1), context.arg::<u64>(3));
+            });
+        }
+    }
+    0
+}
+
+/// match-proto: `ssize_t unix_stream_sendpage(struct socket *sock, struct page *page, int offset, size_t size, int flags)`
+#[fexit(function = "unix_stream_sendpage")]
+pub fn fexit_send_page(context: FExitContext) -> i32 {
     // SAFETY: the verifier knows the type of the function's argument.
     let sk: u64 = unsafe { typed(context.arg::<u64>(0), layout!(socket_sk)) };
+    write_ends(sk, context.arg::<u64>(1), context.arg::<i32>(5), walk::unfollowed);
+    0
+}
+
+/// The write of this message, or page, of the current thread is over.
+#[inline(always)]
+fn write_ends(sk: u64, message: u64, result: i32, accepted: impl FnOnce(*mut Endpoint, u64)) {
     if !endpoints::may_be_known(low_half(sk)) {
         return;
     }
@@ -64,7 +99,7 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
                 return;
             }
             if result > 0 {
-                walk::accepted::<LOOP>(endpoint, result as u64);
+                accepted(endpoint, result as u64);
             }
             mark::end(mark);
         }
@@ -144,11 +179,25 @@ pub unsafe fn send_begins<const TYPED: bool>(sk: u64, message: u64) {
     unsafe {
         let thread = connection::thread();
         let mark = mark::begin_write(endpoint, sk, thread);
-        if iterator::cursor::<TYPED>(message, endpoint) {
-            connection::used_by_process(endpoint, (thread >> 32) as u32);
-        } else {
-            mark::end(mark);
+        connection::used_by_process(endpoint, (thread >> 32) as u32);
+        if !iterator::cursor::<TYPED>(message, endpoint) {
+            mark::unfollow(mark);
         }
+    }
+}
+
+/// What kprobe mode shares: a thread begins to send so many bytes of a page.
+#[inline(always)]
+pub fn page_begins(sk: u64, page: u64, bytes: u64) {
+    let Some(endpoint) = watched(sk).or_else(|| connection::find_old(sk)) else { return };
+    let thread = connection::thread();
+    connection::used_by_process(endpoint, (thread >> 32) as u32);
+    // SAFETY: points into the map.
+    unsafe {
+        let mark = mark::begin_write(endpoint, sk, thread);
+        store!(mark, message, page);
+        store!(mark, count, bytes);
+        mark::unfollow(mark);
     }
 }
 

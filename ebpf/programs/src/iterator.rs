@@ -4,6 +4,7 @@ use spanlet_abi::layout::ABSENT;
 
 use crate::kernel::{cast, casts, copy, field, read_pair, typed};
 use crate::maps::{Endpoint, Mark, layout, load, store};
+use crate::walk::mark_of;
 
 /// Bytes of a `struct iov_iter`, the same on every kernel.
 pub const ITERATOR_BYTES: usize = 40;
@@ -26,25 +27,25 @@ pub unsafe fn cursor<const TYPED: bool>(message: u64, endpoint: *mut Endpoint) -
     let iterator = message.wrapping_add(layout!(msg_iter) as u64);
     // SAFETY: the caller's promise; the array has room for an iterator.
     unsafe {
+        store!(mark_of(endpoint), message, message);
         if TYPED {
-            return place(iterator, message, &raw mut (*endpoint).mark);
+            return place(iterator, mark_of(endpoint));
         }
         if casts() {
-            return place(cast(iterator, layout!(type_of_iterator)), message, &raw mut (*endpoint).mark);
+            return place(cast(iterator, layout!(type_of_iterator)), mark_of(endpoint));
         }
         let copied: *mut u8 = (&raw mut (*endpoint).iterator).cast();
-        copy(copied, ITERATOR_BYTES as u32, iterator) && place(copied as u64, message, &raw mut (*endpoint).mark)
+        copy(copied, ITERATOR_BYTES as u32, iterator) && place(copied as u64, mark_of(endpoint))
     }
 }
 
 /// # Safety
 /// `iterator` may be read as it is, and `mark` points into its map.
 #[inline(always)]
-unsafe fn place(iterator: u64, message: u64, mark: *mut Mark) -> bool {
+unsafe fn place(iterator: u64, mark: *mut Mark) -> bool {
     // SAFETY: the caller's promise. What is a pointer to the verifier goes through the map value, which makes it a number.
     unsafe {
         let (offset, count): (u64, u64) = (typed(iterator, layout!(iter_offset)), typed(iterator, layout!(iter_count)));
-        store!(mark, message, message);
         store!(mark, count, count);
         store!(mark, at, offset);
         let kind = kind(iterator);

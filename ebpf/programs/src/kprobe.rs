@@ -20,6 +20,9 @@ use crate::mark;
 use crate::socket;
 use crate::walk;
 
+/// Of the mark of a page, which is sent whole or not at all.
+const NO_MESSAGE: u64 = 0;
+
 /// match-proto: `int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[kprobe]
 pub fn kprobe_send(context: ProbeContext) -> u32 {
@@ -30,6 +33,22 @@ pub fn kprobe_send(context: ProbeContext) -> u32 {
             let Some(message) = argument(&context, layout!(regs_argument_1)) else { return };
             // SAFETY: the message is read as kernel memory.
             unsafe { fentry::send_begins::<false>(sk, message) };
+        });
+    }
+    0
+}
+
+/// Up to 6.4, splice and sendfile send page by page.
+///
+/// match-proto: `ssize_t unix_stream_sendpage(struct socket *sock, struct page *page, int offset, size_t size, int flags)`
+#[kprobe]
+pub fn kprobe_send_page(context: ProbeContext) -> u32 {
+    let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return 0 };
+    let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return 0 };
+    if endpoints::may_be_watched(sk as u32) {
+        cost::of(Program::Send, |_| {
+            let Some(bytes) = argument(&context, layout!(regs_function_argument_3)) else { return };
+            fentry::page_begins(sk, NO_MESSAGE, bytes);
         });
     }
     0
@@ -159,7 +178,7 @@ fn queued<const LOOP: bool>(reader: *mut Endpoint) {
     unsafe {
         let Some(mark) = mark::of_write(endpoint, connection::thread()) else { return };
         let (message, count, accepted) = (load!(mark, message), load!(mark, count), load!(mark, accepted));
-        let Some(left) = iterator::count(message) else { return };
+        let left = if message == NO_MESSAGE { 0 } else { iterator::count(message).unwrap_or(u64::MAX) };
         let taken = count.wrapping_sub(left);
         if left > count || taken <= accepted {
             return;

@@ -162,7 +162,7 @@ pub struct Mark {
     pub remaining: u64,
     /// Bytes that this step of the walk may take: of the segment, of the frame, and accepted.
     pub part: u64,
-    /// kprobe: the message, the iterator's count at entry and what has been accounted for.
+    /// The message, or page; kprobe: the iterator's count at entry and what has been accounted for.
     pub message: u64,
     pub count: u64,
     pub accepted: u64,

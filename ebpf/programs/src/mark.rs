@@ -82,7 +82,9 @@ unsafe fn unpark(endpoint: *mut Endpoint, thread: u64) -> bool {
     unsafe {
         let mark = &raw mut (*endpoint).mark;
         let Some(parked) = MARKS.get_ptr_mut(&thread) else { return false };
-        if load!(parked, sk) != load!(endpoint, sk) || load!(parked, action) != Action::Write as u32 {
+        let action = load!(parked, action);
+        let is_write = action == Action::Write as u32 || action == Action::Unfollowed as u32;
+        if load!(parked, sk) != load!(endpoint, sk) || !is_write {
             return false;
         }
         if is_active(mark) {
@@ -195,6 +197,16 @@ pub fn forget_connect(sk: u64) {
 pub unsafe fn is_active(mark: *mut Mark) -> bool {
     // SAFETY: the caller's promise.
     unsafe { load!(mark, action) != Action::None as u32 }
+}
+
+/// Of the write that was begun it can only be told how many bytes are accepted: they are not the caller's memory, or not to be found.
+///
+/// # Safety
+/// `mark` points into the map.
+#[inline(always)]
+pub unsafe fn unfollow(mark: *mut Mark) {
+    // SAFETY: the caller's promise.
+    unsafe { store!(mark, action, Action::Unfollowed as u32) };
 }
 
 /// What was begun is over.

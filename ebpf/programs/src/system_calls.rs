@@ -13,7 +13,7 @@ use spanlet_abi::limits::HOLDER_SLOTS;
 use crate::connection::{self, global_process};
 use crate::cost;
 use crate::endpoints::{self, watched};
-use crate::maps::{Endpoint, HOLDERS, Mark, layout, load};
+use crate::maps::{Endpoint, HOLDERS, Mark, layout, load, store};
 use crate::mark;
 use crate::registers::{self, action_of, argument, buffers, is_write};
 use crate::socket;
@@ -73,8 +73,9 @@ fn enters_one_of_those<const TYPED: bool>(context: BtfTracePointContext, action:
             let _ = mark::begin(0, action);
         });
     } else if holds_watched() {
-        let descriptor = argument(regs, layout!(regs_argument_0)) as u32;
-        if let Some((sk, endpoint)) = endpoint_of::<TYPED>(descriptor) {
+        let is_third = action == Action::Splice as u8;
+        let register = if is_third { layout!(regs_argument_2) } else { layout!(regs_argument_0) };
+        if let Some((sk, endpoint)) = endpoint_of::<TYPED>(argument(regs, register) as u32) {
             cost::of(Program::SysEnter, |_| enter(regs, action, sk, endpoint));
         }
     }
@@ -112,10 +113,9 @@ fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
     // SAFETY: points into the map.
     unsafe {
         let mark = mark::begin_write(endpoint, sk, thread);
-        if buffers(regs, action, mark) {
-            connection::used_by_process(endpoint, (thread >> 32) as u32);
-        } else {
-            mark::end(mark);
+        connection::used_by_process(endpoint, (thread >> 32) as u32);
+        if !buffers(regs, action, mark) {
+            mark::unfollow(mark);
         }
     }
 }
@@ -201,12 +201,24 @@ fn exit<const LOOP: bool>(result: i64) {
 #[inline(never)]
 fn exit_of_socket<const LOOP: bool>(sk: u64, action: u32, result: i64) {
     let Some(endpoint) = watched(sk) else { return };
-    if action == Action::Unfollowed as u32 {
-        walk::unfollowed(endpoint, 0);
+    if action >= Action::Unfollowed as u32 {
+        if result > 0 {
+            unfollowed_exits(endpoint);
+        }
     } else if action >= Action::Write as u32 {
         write_exits::<LOOP>(endpoint, result);
     } else if result > 0 {
         connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
+    }
+}
+
+/// What the system call tells are bytes, or messages: how much was written is as good as unknown.
+#[inline(always)]
+fn unfollowed_exits(endpoint: *mut Endpoint) {
+    walk::unfollowed(endpoint, 0);
+    if let Some(reader) = endpoints::peer_of(endpoint) {
+        // SAFETY: points into the map.
+        unsafe { store!(reader, aligned, 0) };
     }
 }
 

@@ -6,6 +6,7 @@
 //! through a function meet again behind it, and the cost of a step is the sum of its parts, not their product.
 
 use spanlet_abi::event::{Kind, Reason, headers};
+use spanlet_abi::layout::Action;
 use spanlet_abi::limits::HEADER_BLOCK_BYTES;
 
 use crate::batch;
@@ -57,7 +58,7 @@ impl Walk {
     }
 }
 
-/// `bytes` more of the buffers of the endpoint's mark were accepted: walks them.
+/// `bytes` more of the buffers of the endpoint's mark were accepted: walks them, if they can be followed.
 ///
 /// `LOOP` says whether the kernel has `bpf_loop` (5.17 and newer), which needs no bound that the verifier counts.
 ///
@@ -70,6 +71,9 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let mark = mark_of(endpoint);
+        if load!(mark, action) == Action::Unfollowed as u32 {
+            return unfollowed(endpoint, bytes);
+        }
         let written = load!(endpoint, written);
         store!(mark, remaining, bytes);
         store!(scratch, ahead_bytes, 0);
@@ -96,8 +100,8 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
     }
 }
 
-/// What was written by a call whose buffers are not followed is unknown; how much it is may be.
-#[inline(always)]
+/// What was written by a call whose buffers are not followed is unknown.
+#[inline(never)]
 pub fn unfollowed(endpoint: *mut Endpoint, bytes: u64) {
     let Some(walk) = Walk::of(endpoint) else { return };
     // SAFETY: it points into the maps.

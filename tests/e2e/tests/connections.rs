@@ -9,22 +9,19 @@ use serde_json::json;
 use spanlet::api::CallEntry;
 use spanlet_e2e::Turn;
 use spanlet_node::agent::{self, Agent, Ports};
-use spanlet_node::http2::{self, END_STREAM, literal};
+use spanlet_node::http2;
 
 /// More than the kernel side knows at once, which are 4,096.
-const CONNECTIONS: usize = 5_000;
+const CONNECTIONS: u32 = 5_000;
 /// Connections whose sockets' memory others get.
-const REUSED: usize = 500;
+const REUSED: u32 = 500;
 /// Connections whose client goes in the middle of an answer, which is more than a socket takes unread.
-const LEFT: usize = 200;
+const LEFT: u32 = 200;
 const UNREAD_BYTES: usize = 4 << 20;
 /// So many, then a pause: the agent is to keep up.
-const BURST: usize = 20;
+const BURST: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A message without a field, behind its prefix.
-const EMPTY: &[u8] = &[0; 5];
 
 #[tokio::test]
 async fn more_connections_than_are_known_at_once_are_all_told() {
@@ -43,12 +40,12 @@ async fn more_connections_than_are_known_at_once_are_all_told() {
     }
 
     let last = tokio::time::timeout(PATIENCE, told(&agent, CONNECTIONS - 1)).await.expect("the last call is told");
-    assert_eq!(last.method.as_deref(), Some("runtime.v1.RuntimeService/Version"));
+    assert_eq!(last.method.as_deref(), Some(http2::METHOD));
     assert_eq!(last.status, Some(0));
     assert!(last.handling_ns.is_some(), "{last:?}");
     let events = agent.status().await.unwrap().events;
-    assert_eq!(events.delivered["opened"], CONNECTIONS as u64, "{events:?}");
-    assert_eq!(events.delivered["headers"], 3 * CONNECTIONS as u64, "{events:?}");
+    assert_eq!(events.delivered["opened"], u64::from(CONNECTIONS), "{events:?}");
+    assert_eq!(events.delivered["headers"], 3 * u64::from(CONNECTIONS), "{events:?}");
     assert_eq!(events.lost, [], "{events:?}");
     agent.stop().await.unwrap();
 }
@@ -79,8 +76,8 @@ async fn what_gets_the_memory_of_a_watched_socket_is_not_watched() {
 
     tokio::time::timeout(PATIENCE, told(&agent, 2 * REUSED - 2)).await.expect("the last call is told");
     let events = agent.status().await.unwrap().events;
-    assert_eq!(events.delivered["opened"], REUSED as u64, "{events:?}");
-    assert_eq!(events.delivered["headers"], 3 * REUSED as u64, "{events:?}");
+    assert_eq!(events.delivered["opened"], u64::from(REUSED), "{events:?}");
+    assert_eq!(events.delivered["headers"], 3 * u64::from(REUSED), "{events:?}");
     assert_eq!(events.lost, [], "{events:?}");
     agent.stop().await.unwrap();
 }
@@ -111,8 +108,8 @@ async fn an_answer_that_is_being_written_when_its_client_goes_is_told() {
 
     tokio::time::timeout(PATIENCE, told(&agent, LEFT - 1)).await.expect("the last call is told");
     let events = agent.status().await.unwrap().events;
-    assert_eq!(events.delivered["headers"], 2 * LEFT as u64, "{events:?}");
-    assert_eq!(events.delivered["closed"], 2 * LEFT as u64, "{events:?}");
+    assert_eq!(events.delivered["headers"], 2 * u64::from(LEFT), "{events:?}");
+    assert_eq!(events.delivered["closed"], 2 * u64::from(LEFT), "{events:?}");
     assert_eq!(events.lost, [], "{events:?}");
     agent.stop().await.unwrap();
 }
@@ -131,8 +128,8 @@ async fn start(directory: &Path, socket: &Path, mode: &str) -> Agent {
 }
 
 /// Waits until a call is told to be over.
-async fn told(agent: &Agent, number: usize) -> CallEntry {
-    let traceparent = Some(traceparent(number));
+async fn told(agent: &Agent, number: u32) -> CallEntry {
+    let traceparent = Some(http2::traceparent(number));
     loop {
         let calls: Vec<CallEntry> = agent.get("/api/v1/calls").await.unwrap();
         if let Some(call) = calls.into_iter().find(|call| call.traceparent == traceparent && call.is_over()) {
@@ -143,28 +140,16 @@ async fn told(agent: &Agent, number: usize) -> CallEntry {
 }
 
 /// A call from its first byte to its last, on a connection of its own.
-fn call(client: &mut UnixStream, server: &mut UnixStream, number: usize) {
+fn call(client: &mut UnixStream, server: &mut UnixStream, number: u32) {
     let request = request(number);
     client.write_all(&request).unwrap();
     let mut buffer = [0; 1024];
     assert_eq!(server.read(&mut buffer).unwrap(), request.len());
-    let answer = [
-        http2::headers(0, 1, &[0x88]), // :status 200
-        http2::data(0, 1, EMPTY),
-        http2::headers(END_STREAM, 1, &literal("grpc-status", "0")),
-    ]
-    .concat();
+    let answer = http2::answer(1);
     server.write_all(&answer).unwrap();
     assert_eq!(client.read(&mut buffer).unwrap(), answer.len());
 }
 
-fn request(number: usize) -> Vec<u8> {
-    let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
-    block.extend(literal(":path", "/runtime.v1.RuntimeService/Version"));
-    block.extend(literal("traceparent", &traceparent(number)));
-    [http2::preface(), http2::headers(0, 1, &block), http2::data(END_STREAM, 1, EMPTY)].concat()
-}
-
-fn traceparent(number: usize) -> String {
-    format!("00-0af7651916cd43dd8448eb21{number:08x}-b7ad6b7169203331-01")
+fn request(number: u32) -> Vec<u8> {
+    [http2::preface(), http2::request(1, &http2::traceparent(number))].concat()
 }

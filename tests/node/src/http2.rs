@@ -9,6 +9,34 @@ pub fn preface() -> Vec<u8> {
     [&CLIENT_PREFACE[..], &frame(4, 0, 0, &[])].concat()
 }
 
+/// What [`request`] calls.
+pub const METHOD: &str = "runtime.v1.RuntimeService/Version";
+/// A message without a field, behind its prefix.
+const EMPTY: &[u8] = &[0; 5];
+
+/// A request. No header is put into a table, so that each stands for itself.
+pub fn request(stream: u32, traceparent: &str) -> Vec<u8> {
+    let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
+    block.extend(literal(":path", &format!("/{METHOD}")));
+    block.extend(literal("traceparent", traceparent));
+    [headers(0, stream, &block), data(END_STREAM, stream, EMPTY)].concat()
+}
+
+/// Its answer: OK.
+pub fn answer(stream: u32) -> Vec<u8> {
+    [
+        headers(0, stream, &[0x88]), // :status 200
+        data(0, stream, EMPTY),
+        headers(END_STREAM, stream, &literal("grpc-status", "0")),
+    ]
+    .concat()
+}
+
+/// Another for each number.
+pub fn traceparent(number: u32) -> String {
+    format!("00-0af7651916cd43dd8448eb21{number:08x}-b7ad6b7169203331-01")
+}
+
 /// DATA.
 pub fn data(flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame(0, flags, stream, payload)

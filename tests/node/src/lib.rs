@@ -13,6 +13,7 @@ pub mod runtime;
 pub mod stand_in;
 pub mod storm;
 pub mod upstream;
+pub mod ways;
 
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};

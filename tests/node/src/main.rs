@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use spanlet_node::demo::{self, Demo};
-use spanlet_node::{execs, interruptible, replay, stopped, storm, upstream};
+use spanlet_node::{execs, interruptible, replay, stopped, storm, upstream, ways};
 
 /// A node for tests of spanlet: real or recorded.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ enum Command {
     Demo(demo::Options),
     /// Stand for a runtime, start processes, and compare what an agent saw of them
     Execs(execs::Options),
+    /// Write to a socket and read from it in every way, and see that what the probes do not follow is counted
+    Ways(ways::Options),
     /// Run an OTLP/gRPC backend that accepts, refuses or dies as standard input says
     Upstream(upstream::Options),
     /// One side of a replay; started by `replay`
@@ -74,6 +76,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => block_on(run_demo(options)),
         Command::Execs(options) => block_on(async move {
             interruptible(execs::check(&options.capture_mode)).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Ways(options) => block_on(async move {
+            interruptible(ways::check(&options.capture_mode)).await?;
             Ok(ExitCode::SUCCESS)
         }),
         Command::Upstream(options) => block_on(async move {

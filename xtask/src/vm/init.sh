@@ -41,6 +41,13 @@ storm() {
         > /tmp/summary 2> /tmp/errors
     echo "vm-storm $1 $? $(tr -d '\n' < /tmp/summary)$(tr '\n' ' ' < /tmp/errors)"
     reached storm "$1"
+    ways "$1"
+}
+
+ways() {
+    spanlet-node ways --capture-mode "$1" 2> /tmp/errors
+    echo "vm-ways $1 $? $(tr '\n' ' ' < /tmp/errors)"
+    reached ways "$1"
 }
 
 execs() {

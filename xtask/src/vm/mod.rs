@@ -122,7 +122,7 @@ struct Judge {
     is_recording: bool,
     /// Of the first good replay: every kernel and mode must tell the same of the same calls.
     calls_digest: Option<String>,
-    /// A line for each replay, each storm and the execs of each boot, and whether it failed.
+    /// A line for each replay, its storm and ways, and the execs of each boot, and whether it failed.
     lines: Vec<(String, bool)>,
 }
 
@@ -140,6 +140,7 @@ impl Judge {
             let title = format!("{} {mode}", boot.title(kernel));
             self.line(&title, &verdict.map(|()| String::new()));
             self.line(&format!("storm {title}"), &verdict::of_storm(mode, console));
+            self.line(&format!("ways {title}"), &verdict::of_ways(mode, console).map(|()| String::new()));
         }
         self.line(&format!("execs {}", boot.title(kernel)), &verdict::of_execs(console).map(|()| String::new()));
     }

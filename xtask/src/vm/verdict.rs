@@ -86,12 +86,21 @@ pub(super) fn of_storm(mode: &str, console: &str) -> Result<String, String> {
     Ok(told)
 }
 
+/// Why what is written in ways that are not followed was not counted in this mode, or anything else was not told as it was.
+pub(super) fn of_ways(mode: &str, console: &str) -> Result<(), String> {
+    of_command(&format!("vm-ways {mode}"), console)
+}
+
 /// Why processes were not told of as they were.
 pub(super) fn of_execs(console: &str) -> Result<(), String> {
-    match lines(console, "vm-execs").next() {
+    of_command("vm-execs", console)
+}
+
+fn of_command(line: &str, console: &str) -> Result<(), String> {
+    match lines(console, line).next() {
         Some(ended) if ended.split_whitespace().next() == Some("0") => Ok(()),
         Some(ended) => Err(format!("spanlet-node ended with {ended}")),
-        None => Err(format!("the guest ended before processes were started: {}", last_line(console))),
+        None => Err(format!("the guest ended before {line}: {}", last_line(console))),
     }
 }
 
@@ -181,8 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn execs_have_a_verdict_of_their_own() {
-        assert_eq!(of_execs("vm-ended kprobe 0 {}\nvm-execs 0 a warning\n"), Ok(()));
+    fn ways_and_execs_have_a_verdict_of_their_own() {
+        let console = "vm-ended kprobe 0 {}\nvm-ways fentry 1 Error\nvm-ways kprobe 0\nvm-execs 0 a warning\n";
+        assert_eq!(of_execs(console), Ok(()));
+        assert_eq!(of_ways("kprobe", console), Ok(()));
+        assert_eq!(of_ways("fentry", console), Err("spanlet-node ended with 1 Error".to_owned()));
+        assert!(of_ways("tracepoint", console).is_err());
         assert!(of_execs("vm-execs 1 Error: no script\n").expect_err("code 1").contains("1 Error: no script"));
         assert!(of_execs(GOOD).is_err());
     }
