@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use spanlet_abi::event::{CLIENT, Head, Kind, SERVER, field, headers, opened, read};
+use spanlet_abi::event::{CLIENT, Head, Kind, Reason, SERVER, field, headers, opened, read};
 use spanlet_http2::frame::flag;
 use spanlet_http2::{Exactness, HeaderList};
 
@@ -148,6 +148,9 @@ impl Connection {
             Kind::Reset => self.reset(head, sink),
             Kind::GoAway if head.end == SERVER => self.goes_away(head, sink),
             Kind::LostTrack => {
+                if head.note == Reason::Unfollowed as u32 {
+                    self.reads[end].counted_anew(head.offset);
+                }
                 self.directions[end].lose();
                 self.lose(head.end, head.time_ns);
             }

@@ -20,7 +20,7 @@ pub struct Features {
     pub preemption: Preemption,
     /// Kernel functions to attach to that have no BTF.
     pub functions_missing: Vec<&'static str>,
-    /// Tracepoints of sockets that the kernel does not have (before 6.3).
+    /// Tracepoints of sockets that the kernel does not have, or not for all that is sent (before 6.5).
     pub tracepoints_missing: Vec<&'static str>,
     /// Fields of the kernel's structures that were not found.
     pub fields_missing: Vec<&'static str>,

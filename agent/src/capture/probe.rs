@@ -5,7 +5,7 @@ use super::attach::{self, Attached, Setup};
 use super::cast;
 use super::identity::Identity;
 use super::ladder::{self, Features, Plan};
-use super::layout::{self, FUNCTIONS, LayoutReport, TRACEPOINTS};
+use super::layout::{self, FUNCTIONS, FUNCTIONS_UNTIL_6_4, LayoutReport, TRACEPOINTS};
 use super::paths::{self, PathError};
 use super::preemption;
 use crate::{config, observe};
@@ -67,10 +67,15 @@ pub fn attach(config: &config::Capture) -> Result<Outcome, NoProbes> {
 }
 
 fn features(report: &LayoutReport, btf: &aya::Btf) -> Features {
+    let mut tracepoints_missing: Vec<_> =
+        TRACEPOINTS.into_iter().filter(|name| !report.tracepoints.contains(name)).collect();
+    if FUNCTIONS_UNTIL_6_4.iter().any(|name| report.functions.contains(name)) {
+        tracepoints_missing.push("sock_send_length of pages"); // 6.3 and 6.4: they pass it by
+    }
     Features {
         preemption: preemption::of_running_kernel(btf, &report.without_preemption),
         functions_missing: FUNCTIONS.into_iter().filter(|name| !report.functions.contains(name)).collect(),
-        tracepoints_missing: TRACEPOINTS.into_iter().filter(|name| !report.tracepoints.contains(name)).collect(),
+        tracepoints_missing,
         fields_missing: report.missing.clone(),
     }
 }

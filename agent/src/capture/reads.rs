@@ -65,6 +65,11 @@ impl Reads {
         }
     }
 
+    /// How much was written is known again, up to `offset`; what reads were told to have reached behind it is not.
+    pub fn counted_anew(&mut self, offset: u64) {
+        self.reads.retain(|read| read.offset <= offset);
+    }
+
     /// Points that wait.
     pub fn waiting_points(&self) -> usize {
         self.waiting.len()
@@ -146,6 +151,16 @@ mod tests {
         }
         assert_eq!(reads.wait(5, 1, Point::RequestRead).unwrap().time_ns, None);
         assert_eq!(reads.wait(21, 1, Point::RequestRead).unwrap().time_ns, Some(3));
+    }
+
+    #[test]
+    fn a_read_of_what_was_never_counted_reaches_nothing() {
+        let mut reads = Reads::default();
+        collect(&mut reads, 10, 1, 100);
+        collect(&mut reads, 30, 2, 200); // 20 of these are written by a call that does not tell how many
+        reads.counted_anew(10);
+        assert_eq!(reads.wait(20, 1, Point::RequestRead), None);
+        assert_eq!(collect(&mut reads, 20, 3, 900), [(1, Some(900))]);
     }
 
     #[test]

@@ -2,18 +2,20 @@
 
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
-/// Every system call that writes to a socket, opens or closes one, and the usual ones that read: what others take is made up for
-/// when a read next finds the queue empty.
+/// Every system call that writes to a socket, opens or closes one, and those that read from one, but for splice.
 const ACTIONS: &[(libc::c_long, Action)] = &[
     (libc::SYS_read, Action::Read),
     (libc::SYS_readv, Action::Read),
+    (libc::SYS_preadv2, Action::Read),
     (libc::SYS_recvfrom, Action::ReceiveFrom),
     (libc::SYS_recvmsg, Action::ReceiveMessage),
+    (libc::SYS_recvmmsg, Action::ReceiveMessages),
     (libc::SYS_write, Action::Write),
     (libc::SYS_writev, Action::WriteVector),
+    (libc::SYS_pwritev2, Action::WriteVector),
     (libc::SYS_sendto, Action::Write),
     (libc::SYS_sendmsg, Action::SendMessage),
-    (libc::SYS_sendmmsg, Action::Unfollowed),
+    (libc::SYS_sendmmsg, Action::SendMessages),
     (libc::SYS_sendfile, Action::Unfollowed),
     (libc::SYS_splice, Action::Splice),
     (libc::SYS_connect, Action::Connect),

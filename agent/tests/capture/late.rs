@@ -12,7 +12,7 @@ use crate::account::Account;
 use crate::programs::{records, records_from};
 use crate::recorded::{CONNECTIONS, Recorded};
 
-/// Requests after which a late joiner knows all of the table, if tracing is on (facts/emitters.md §6.3).
+/// Requests after which a late joiner knows all of the table, if tracing is on.
 const EXACT_AFTER: usize = 40;
 
 /// What a connection tells from a boundary on.

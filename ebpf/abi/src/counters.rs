@@ -32,6 +32,9 @@ pub enum Program {
     Fork = 8,
     Exec = 9,
     Exit = 10,
+    /// Of a page (before 6.5): the same as `Send`, and as `Accepted`.
+    SendPage = 11,
+    PageAccepted = 12,
 }
 
 /// What one program has cost on one CPU. One run in [`TIMED_EVERY`] is timed: reading the clock twice would be a good part of a
@@ -58,7 +61,7 @@ pub const RUN_NS_MAX: u64 = 300_000;
 // === impl Program ===
 
 impl Program {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
     pub const ALL: [Self; Self::COUNT] = [
         Self::SysEnter,
         Self::SysExit,
@@ -71,6 +74,8 @@ impl Program {
         Self::Fork,
         Self::Exec,
         Self::Exit,
+        Self::SendPage,
+        Self::PageAccepted,
     ];
 
     /// The label in metrics.
@@ -87,6 +92,8 @@ impl Program {
             Self::Fork => "fork",
             Self::Exec => "exec",
             Self::Exit => "exit",
+            Self::SendPage => "send_page",
+            Self::PageAccepted => "page_accepted",
         }
     }
 }

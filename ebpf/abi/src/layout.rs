@@ -197,10 +197,14 @@ pub enum Action {
     Connect = 7,
     Accept = 8,
     Close = 9,
-    /// a write whose bytes are not followed (sendmmsg, sendfile)
+    /// a write whose bytes are not followed (sendfile)
     Unfollowed = 10,
-    /// the same, to the socket that is its third argument
+    /// the same, to the socket that is its third argument (splice)
     Splice = 11,
+    /// the same, and its result does not tell how many they are (sendmmsg)
+    SendMessages = 12,
+    /// a read whose result does not tell how many bytes it took (recvmmsg)
+    ReceiveMessages = 13,
 }
 
 /// System call numbers below this are looked up.

@@ -8,8 +8,7 @@ use crate::maps::{RUNS, agent, load, store};
 
 /// Runs a program's work, and times it when its turn has come. To be called once, at the top of an entry program.
 ///
-/// The slot is this CPU's own. A kernel that preempts a run in favour of another on the same CPU may miss a count, which an
-/// estimate bears.
+/// The slot is this CPU's own, and each program of a mode has its number: no other writes there while this one runs.
 #[inline(always)]
 pub fn of(program: Program, work: impl FnOnce(*mut Runs)) {
     // SAFETY: the helper has no arguments.

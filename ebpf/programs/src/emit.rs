@@ -25,10 +25,7 @@ const PATH_ROOM: usize = PATH_BYTES.next_multiple_of(8);
 #[inline(never)]
 pub unsafe fn tell_opened(endpoint: *mut Endpoint, path: *const u8, kind: u32, note: u32) {
     seen(Kind::Opened as u16);
-    // SAFETY: points into the map.
-    let sequence = unsafe { load!(endpoint, sequence) }.wrapping_add(1);
-    // SAFETY: as above.
-    unsafe { store!(endpoint, sequence, sequence) };
+    let sequence = next_of_writes(endpoint);
     let Some(mut entry) = EVENTS.reserve::<Record<PATH_ROOM>>(0) else {
         lost(Kind::Opened as u16, Reason::RingFull);
         return;
@@ -54,21 +51,44 @@ pub unsafe fn tell_opened(endpoint: *mut Endpoint, path: *const u8, kind: u32, n
 /// Writes a record of a read or a close at once: it may come while another thread's write sets out records of the same end.
 #[inline(never)]
 pub fn tell(endpoint: *mut Endpoint, kind: Kind, offset: u64, length: u32, note: u32) {
-    seen(kind as u16);
     // SAFETY: points into the map.
     let sequence = unsafe { load!(endpoint, read_sequence) }.wrapping_add(1);
     // SAFETY: as above.
     unsafe { store!(endpoint, read_sequence, sequence) };
+    tell_of(endpoint, kind, sequence, |head| Head { offset, length, note, ..head });
+}
+
+/// Tells at once that what an end has just written was not walked.
+#[inline(never)]
+pub fn tell_lost_track(endpoint: *mut Endpoint, reason: Reason) {
+    // SAFETY: points into the map.
+    let offset = unsafe { load!(endpoint, written) };
+    let sequence = next_of_writes(endpoint);
+    tell_of(endpoint, Kind::LostTrack, sequence, |head| Head { offset, note: reason as u32, ..head });
+}
+
+/// Writes the head of a record of an end, and what is to be in it.
+#[inline(always)]
+fn tell_of(endpoint: *mut Endpoint, kind: Kind, sequence: u32, with: impl FnOnce(Head) -> Head) {
+    seen(kind as u16);
     let Some(mut entry) = EVENTS.reserve::<Record<0>>(0) else {
         lost(kind as u16, Reason::RingFull);
         return;
     };
     // SAFETY: points into the map; the entry has room for a head.
-    unsafe {
-        let head = head_of(endpoint, kind, sequence);
-        (&raw mut (*entry.as_mut_ptr()).head).write(Head { offset, length, note, ..head });
-    }
+    unsafe { (&raw mut (*entry.as_mut_ptr()).head).write(with(head_of(endpoint, kind, sequence))) };
     entry.submit(wakeup(sequence));
+}
+
+/// The number of the next record of what an end writes. It goes up even if the record is lost: the agent sees the gap.
+#[inline(always)]
+fn next_of_writes(endpoint: *mut Endpoint) -> u32 {
+    // SAFETY: points into the map.
+    unsafe {
+        let sequence = load!(endpoint, sequence).wrapping_add(1);
+        store!(endpoint, sequence, sequence);
+        sequence
+    }
 }
 
 /// The head of a record of what happens to an end just now.

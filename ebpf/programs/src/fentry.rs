@@ -52,7 +52,7 @@ fn send_ends<const LOOP: bool>(context: &FExitContext) {
     // SAFETY: the verifier knows the type of the function's argument; what is walked is in the map.
     unsafe {
         let sk: u64 = typed(context.arg::<u64>(0), layout!(socket_sk));
-        write_ends(sk, context.arg::<u64>(1), context.arg::<i32>(3), |endpoint, bytes| {
+        write_ends(Program::Accepted, sk, context.arg::<u64>(1), context.arg::<i32>(3), |endpoint, bytes| {
             walk::accepted::<LOOP>(endpoint, bytes);
         });
     }
@@ -67,7 +67,7 @@ pub fn fentry_send_page(context: FEntryContext) -> i32 {
     unsafe {
         let sk = typed(context.arg::<u64>(0), layout!(socket_sk));
         if endpoints::may_be_watched(low_half(sk)) {
-            cost::of(Program::Send, |slot| {
+            cost::of(Program::SendPage, |slot| {
                 page_begins(cost::number_of(slot, sk), context.arg::<u64>(1), context.arg::<u64>(3));
             });
         }
@@ -80,17 +80,17 @@ pub fn fentry_send_page(context: FEntryContext) -> i32 {
 pub fn fexit_send_page(context: FExitContext) -> i32 {
     // SAFETY: the verifier knows the type of the function's argument.
     let sk: u64 = unsafe { typed(context.arg::<u64>(0), layout!(socket_sk)) };
-    write_ends(sk, context.arg::<u64>(1), context.arg::<i32>(5), walk::unfollowed);
+    write_ends(Program::PageAccepted, sk, context.arg::<u64>(1), context.arg::<i32>(5), walk::unfollowed);
     0
 }
 
 /// The write of this message, or page, of the current thread is over.
 #[inline(always)]
-fn write_ends(sk: u64, message: u64, result: i32, accepted: impl FnOnce(*mut Endpoint, u64)) {
+fn write_ends(program: Program, sk: u64, message: u64, result: i32, accepted: impl FnOnce(*mut Endpoint, u64)) {
     if !endpoints::may_be_known(low_half(sk)) {
         return;
     }
-    cost::of(Program::Accepted, |slot| {
+    cost::of(program, |slot| {
         // SAFETY: the slot is this run's; what is found points into the map.
         unsafe {
             let Some(endpoint) = watched(cost::number_of(slot, sk)) else { return };

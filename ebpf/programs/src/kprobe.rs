@@ -46,7 +46,7 @@ pub fn kprobe_send_page(context: ProbeContext) -> u32 {
     let Some(socket) = argument(&context, layout!(regs_argument_0)) else { return 0 };
     let Some(sk) = field::<u64>(socket, layout!(socket_sk)) else { return 0 };
     if endpoints::may_be_watched(sk as u32) {
-        cost::of(Program::Send, |_| {
+        cost::of(Program::SendPage, |_| {
             let Some(bytes) = argument(&context, layout!(regs_function_argument_3)) else { return };
             fentry::page_begins(sk, NO_MESSAGE, bytes);
         });
@@ -170,7 +170,8 @@ fn connected(mark: *mut Mark) {
     unsafe { mark::end_of_thread(mark) };
 }
 
-/// A mark that a refused send left over is recognised: it would claim more than its iterator held.
+/// A mark that a refused send left over is recognised: it would claim more than its iterator held. Not so that of a page, but the
+/// next write takes its place.
 #[inline(always)]
 fn queued<const LOOP: bool>(reader: *mut Endpoint) {
     let Some(endpoint) = endpoints::peer_of(reader) else { return };

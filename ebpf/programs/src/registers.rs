@@ -35,9 +35,9 @@ pub fn action_of(number: u64) -> u8 {
     unsafe { core::ptr::read_volatile((&raw const ACTIONS).cast::<u8>().add(number as usize)) }
 }
 
-/// Whether this is a write, whose arguments say where its bytes are.
+/// Whether this is a write whose arguments say where its bytes are.
 #[inline(always)]
-pub fn is_write(action: u8) -> bool {
+fn is_write(action: u8) -> bool {
     action >= Action::Write as u8 && action <= Action::SendMessage as u8
 }
 

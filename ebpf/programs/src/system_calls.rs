@@ -1,5 +1,5 @@
-//! Tracepoint mode of kernels whose sockets have no tracepoints (before 6.3): `tp_btf` on the entry and exit of system calls; file
-//! descriptor → file → socket.
+//! Tracepoint mode of kernels whose sockets have no tracepoints, or none for pages (before 6.5): `tp_btf` on the entry and exit of
+//! system calls; file descriptor → file → socket.
 //!
 //! It runs on every system call of the node, so it looks at the call's number, then whether its process may hold a watched socket,
 //! before anything else. Calls made through io_uring pass it by.
@@ -15,7 +15,7 @@ use crate::cost;
 use crate::endpoints::{self, watched};
 use crate::maps::{Endpoint, HOLDERS, Mark, layout, load, store};
 use crate::mark;
-use crate::registers::{self, action_of, argument, buffers, is_write};
+use crate::registers::{self, action_of, argument, buffers};
 use crate::socket;
 use crate::walk;
 
@@ -102,7 +102,7 @@ fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
         connection::closed(sk);
         return;
     }
-    let is_write = is_write(action);
+    let is_write = action >= Action::Write as u8 && action != Action::ReceiveMessages as u8;
     if !is_write && peeks(regs, action) {
         return;
     }
@@ -201,37 +201,41 @@ fn exit<const LOOP: bool>(result: i64) {
 #[inline(never)]
 fn exit_of_socket<const LOOP: bool>(sk: u64, action: u32, result: i64) {
     let Some(endpoint) = watched(sk) else { return };
-    if action >= Action::Unfollowed as u32 {
+    if action == Action::ReceiveMessages as u32 {
         if result > 0 {
-            unfollowed_exits(endpoint);
+            loses_count(endpoint);
         }
     } else if action >= Action::Write as u32 {
-        write_exits::<LOOP>(endpoint, result);
+        write_exits::<LOOP>(endpoint, action, result);
     } else if result > 0 {
         connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
     }
 }
 
-/// What the system call tells are bytes, or messages: how much was written is as good as unknown.
 #[inline(always)]
-fn unfollowed_exits(endpoint: *mut Endpoint) {
-    walk::unfollowed(endpoint, 0);
-    if let Some(reader) = endpoints::peer_of(endpoint) {
-        // SAFETY: points into the map.
-        unsafe { store!(reader, aligned, 0) };
-    }
-}
-
-#[inline(always)]
-fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64) {
+fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, action: u32, result: i64) {
     // SAFETY: points into the map.
     unsafe {
         let Some(mark) = mark::of_write(endpoint, connection::thread()) else { return };
         if result > 0 {
-            walk::accepted::<LOOP>(endpoint, result as u64);
+            let mut bytes = result as u64;
+            if action == Action::SendMessages as u32 {
+                bytes = 0;
+                if let Some(reader) = endpoints::peer_of(endpoint) {
+                    loses_count(reader);
+                }
+            }
+            walk::accepted::<LOOP>(endpoint, bytes);
         }
         mark::end(mark);
     }
+}
+
+/// Of an unknown number of bytes that a reader has taken, or is to take: what it reads is told again when it has found nothing left.
+#[inline(always)]
+fn loses_count(reader: *mut Endpoint) {
+    // SAFETY: points into the map.
+    unsafe { store!(reader, aligned, 0) };
 }
 
 /// Not in line: what it keeps on the stack is none of the walk's.

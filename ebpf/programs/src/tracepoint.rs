@@ -1,4 +1,4 @@
-//! Tracepoint mode: `tp_btf` on what sockets send, receive and are told of (6.3 and newer).
+//! Tracepoint mode: `tp_btf` on what sockets send, receive and are told of (6.5 and newer).
 //!
 //! ```text
 //! write:    queued ──► sk_data_ready(reader) ──► sock_send_length(writer, accepted)

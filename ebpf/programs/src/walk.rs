@@ -11,6 +11,7 @@ use spanlet_abi::limits::HEADER_BLOCK_BYTES;
 
 use crate::batch;
 use crate::connection;
+use crate::emit;
 use crate::frame::{FRAME_HEADER_BYTES, header_bytes, parse_bytes, plausible, proven, whole_header};
 use crate::kernel::{at_most, copy_user, opaque, read_pair, read_user};
 use crate::maps::{Endpoint, Mark, SCRATCH, Scratch, Track, load, store};
@@ -66,14 +67,15 @@ impl Walk {
 /// `endpoint` points into the map.
 #[inline(always)]
 pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
+    // SAFETY: the caller's promise.
+    if unsafe { load!(mark_of(endpoint), action) } == Action::Unfollowed as u32 {
+        return unfollowed(endpoint, bytes);
+    }
     let Some(walk) = Walk::of(endpoint) else { return };
     let scratch = walk.scratch;
     // SAFETY: the caller's promise.
     unsafe {
         let mark = mark_of(endpoint);
-        if load!(mark, action) == Action::Unfollowed as u32 {
-            return unfollowed(endpoint, bytes);
-        }
         let written = load!(endpoint, written);
         store!(mark, remaining, bytes);
         store!(scratch, ahead_bytes, 0);
@@ -100,17 +102,15 @@ pub unsafe fn accepted<const LOOP: bool>(endpoint: *mut Endpoint, bytes: u64) {
     }
 }
 
-/// What was written by a call whose buffers are not followed is unknown.
-#[inline(never)]
+/// `bytes` were written by a call whose buffers are not followed. Not of the processor's scratch: another program may be in a walk.
+#[inline(always)]
 pub fn unfollowed(endpoint: *mut Endpoint, bytes: u64) {
-    let Some(walk) = Walk::of(endpoint) else { return };
-    // SAFETY: it points into the maps.
+    // SAFETY: points into the map.
     unsafe {
         store!(endpoint, written, load!(endpoint, written).wrapping_add(bytes));
-        batch::begin(walk.scratch);
-        lose_track(walk, Reason::Unfollowed);
-        batch::flush(walk);
+        store!(endpoint, track, Track::Unknown as u32);
     }
+    emit::tell_lost_track(endpoint, Reason::Unfollowed);
 }
 
 /// The write that is walked.
