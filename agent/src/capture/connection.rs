@@ -149,7 +149,7 @@ impl Connection {
             Kind::GoAway if head.end == SERVER => self.goes_away(head, sink),
             Kind::LostTrack => {
                 if head.note == Reason::Unfollowed as u32 {
-                    self.reads[end].counted_anew(head.offset);
+                    self.reads[end].counted_anew(head.offset, head.time_ns);
                 }
                 self.directions[end].lose();
                 self.lose(head.end, head.time_ns);

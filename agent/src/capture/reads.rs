@@ -25,6 +25,8 @@ pub struct Reached {
 #[derive(Debug, Clone, Copy)]
 struct Read {
     offset: u64,
+    told_ns: u64,
+    /// When it reached its offset, if that is known.
     time_ns: Option<u64>,
 }
 
@@ -40,6 +42,8 @@ struct Waiting {
 pub struct Reads {
     /// In the order of their offsets.
     reads: VecDeque<Read>,
+    /// Earlier ones are not remembered any more.
+    forgotten: bool,
     /// In the order of their offsets.
     waiting: VecDeque<Waiting>,
     /// Sequence number of the latest read.
@@ -54,20 +58,26 @@ impl Reads {
     pub fn read(&mut self, offset: u64, sequence: u32, time_ns: u64, mut reached: impl FnMut(Reached)) {
         let gap = sequence != self.sequence.wrapping_add(1);
         self.sequence = sequence;
+        let told_ns = time_ns;
         let time_ns = if gap { None } else { Some(time_ns) };
+        while self.reads.back().is_some_and(|last| last.offset > offset) {
+            self.reads.pop_back(); // it had counted more than was written
+        }
         if self.reads.len() == MAX_READS {
             self.reads.pop_front();
+            self.forgotten = true;
         }
-        self.reads.push_back(Read { offset, time_ns });
+        self.reads.push_back(Read { offset, told_ns, time_ns });
         while let Some(first) = self.waiting.front().filter(|first| first.offset <= offset) {
             reached(Reached { stream: first.stream, point: first.point, time_ns });
             self.waiting.pop_front();
         }
     }
 
-    /// How much was written is known again, up to `offset`; what reads were told to have reached behind it is not.
-    pub fn counted_anew(&mut self, offset: u64) {
-        self.reads.retain(|read| read.offset <= offset);
+    /// How much was written was unknown, and is counted from `offset` on since `monotonic_ns`: reads before that, told to have reached
+    /// more, reached nothing that is known.
+    pub fn counted_anew(&mut self, offset: u64, monotonic_ns: u64) {
+        self.reads.retain(|read| read.offset <= offset || read.told_ns > monotonic_ns);
     }
 
     /// Points that wait.
@@ -80,7 +90,7 @@ impl Reads {
         if self.reads.back().is_some_and(|last| last.offset >= offset) {
             // Before the first read remembered, an earlier one may have reached it.
             let index = self.reads.partition_point(|read| read.offset < offset);
-            let unsure = index == 0 && self.reads.len() == MAX_READS;
+            let unsure = index == 0 && self.forgotten;
             let time_ns = if unsure { None } else { self.reads[index].time_ns };
             return Some(Reached { stream, point, time_ns });
         }
@@ -158,9 +168,22 @@ mod tests {
         let mut reads = Reads::default();
         collect(&mut reads, 10, 1, 100);
         collect(&mut reads, 30, 2, 200); // 20 of these are written by a call that does not tell how many
-        reads.counted_anew(10);
+        let mut told_later = copy(&reads);
+        reads.counted_anew(10, 300);
         assert_eq!(reads.wait(20, 1, Point::RequestRead), None);
         assert_eq!(collect(&mut reads, 20, 3, 900), [(1, Some(900))]);
+        told_later.counted_anew(10, 150);
+        assert_eq!(told_later.wait(20, 1, Point::RequestRead).unwrap().time_ns, Some(200));
+    }
+
+    #[test]
+    fn a_reader_that_was_ahead_is_so_no_more() {
+        let mut reads = Reads::default();
+        collect(&mut reads, 150, 1, 100);
+        collect(&mut reads, 120, 3, 200); // counted anew
+        assert_eq!(reads.wait(110, 1, Point::RequestRead).unwrap().time_ns, None);
+        assert_eq!(reads.wait(130, 3, Point::RequestRead), None);
+        assert_eq!(collect(&mut reads, 140, 4, 300), [(3, Some(300))]);
     }
 
     #[test]
@@ -173,6 +196,8 @@ mod tests {
     }
 
     fn copy(reads: &Reads) -> Reads {
-        Reads { reads: reads.reads.clone(), waiting: reads.waiting.clone(), sequence: reads.sequence, given_up: 0 }
+        let Reads { reads, forgotten, waiting, sequence, given_up } = reads;
+        let (reads, waiting) = (reads.clone(), waiting.clone());
+        Reads { reads, forgotten: *forgotten, waiting, sequence: *sequence, given_up: *given_up }
     }
 }

@@ -2,14 +2,14 @@
 
 use spanlet_abi::layout::{Action, SYSTEM_CALLS};
 
-/// Every system call that writes to a socket, opens or closes one, and those that read from one, but for splice.
+/// Every system call that writes to a socket, opens or closes one, and those that read from one, but for splice and recvmmsg: what
+/// these took counts as read when a usual read next finds the queue empty.
 const ACTIONS: &[(libc::c_long, Action)] = &[
     (libc::SYS_read, Action::Read),
     (libc::SYS_readv, Action::Read),
     (libc::SYS_preadv2, Action::Read),
     (libc::SYS_recvfrom, Action::ReceiveFrom),
     (libc::SYS_recvmsg, Action::ReceiveMessage),
-    (libc::SYS_recvmmsg, Action::ReceiveMessages),
     (libc::SYS_write, Action::Write),
     (libc::SYS_writev, Action::WriteVector),
     (libc::SYS_pwritev2, Action::WriteVector),

@@ -203,8 +203,6 @@ pub enum Action {
     Splice = 11,
     /// the same, and its result does not tell how many they are (sendmmsg)
     SendMessages = 12,
-    /// a read whose result does not tell how many bytes it took (recvmmsg)
-    ReceiveMessages = 13,
 }
 
 /// System call numbers below this are looked up.

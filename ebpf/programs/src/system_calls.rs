@@ -92,7 +92,9 @@ fn exits<const LOOP: bool>(context: BtfTracePointContext) {
 #[inline(never)]
 fn exits_one_of_those<const LOOP: bool>(context: BtfTracePointContext) {
     if mark::may_be_active() {
-        cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1)));
+        // Not by the mark, in whose place another thread may have parked that of the write.
+        let counts_bytes = action_of(registers::number(context.arg::<u64>(0))) != Action::SendMessages as u8;
+        cost::of(Program::SysExit, |_| exit::<LOOP>(context.arg::<i64>(1), counts_bytes));
     }
 }
 
@@ -102,7 +104,7 @@ fn enter(regs: u64, action: u8, sk: u64, endpoint: *mut Endpoint) {
         connection::closed(sk);
         return;
     }
-    let is_write = action >= Action::Write as u8 && action != Action::ReceiveMessages as u8;
+    let is_write = action >= Action::Write as u8;
     if !is_write && peeks(regs, action) {
         return;
     }
@@ -181,7 +183,7 @@ fn connect_enters(regs: u64) {
 }
 
 #[inline(always)]
-fn exit<const LOOP: bool>(result: i64) {
+fn exit<const LOOP: bool>(result: i64, counts_bytes: bool) {
     let Some(mark) = mark::active() else { return };
     // SAFETY: points into the map.
     let (action, sk) = unsafe { (load!(mark, action), load!(mark, sk)) };
@@ -190,7 +192,7 @@ fn exit<const LOOP: bool>(result: i64) {
     } else if action == Action::Accept as u32 {
         accept_exits(result);
     } else {
-        exit_of_socket::<LOOP>(sk, action, result);
+        exit_of_socket::<LOOP>(sk, action, result, counts_bytes);
     }
     // Only now: until then it says that the thread's write may be parked.
     // SAFETY: points into the map.
@@ -199,43 +201,28 @@ fn exit<const LOOP: bool>(result: i64) {
 
 /// Not in line: the walk stands there once.
 #[inline(never)]
-fn exit_of_socket<const LOOP: bool>(sk: u64, action: u32, result: i64) {
+fn exit_of_socket<const LOOP: bool>(sk: u64, action: u32, result: i64, counts_bytes: bool) {
     let Some(endpoint) = watched(sk) else { return };
-    if action == Action::ReceiveMessages as u32 {
-        if result > 0 {
-            loses_count(endpoint);
-        }
-    } else if action >= Action::Write as u32 {
-        write_exits::<LOOP>(endpoint, action, result);
+    if action >= Action::Write as u32 {
+        write_exits::<LOOP>(endpoint, result, counts_bytes);
     } else if result > 0 {
         connection::read_bytes(endpoint, result as u64, socket::queued(sk), 0, 0);
     }
 }
 
 #[inline(always)]
-fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, action: u32, result: i64) {
+fn write_exits<const LOOP: bool>(endpoint: *mut Endpoint, result: i64, counts_bytes: bool) {
     // SAFETY: points into the map.
     unsafe {
         let Some(mark) = mark::of_write(endpoint, connection::thread()) else { return };
         if result > 0 {
-            let mut bytes = result as u64;
-            if action == Action::SendMessages as u32 {
-                bytes = 0;
-                if let Some(reader) = endpoints::peer_of(endpoint) {
-                    loses_count(reader);
-                }
+            if !counts_bytes && let Some(reader) = endpoints::peer_of(endpoint) {
+                store!(reader, aligned, 0); // what it reads is told again when it has found nothing left
             }
-            walk::accepted::<LOOP>(endpoint, bytes);
+            walk::accepted::<LOOP>(endpoint, if counts_bytes { result as u64 } else { 0 });
         }
         mark::end(mark);
     }
-}
-
-/// Of an unknown number of bytes that a reader has taken, or is to take: what it reads is told again when it has found nothing left.
-#[inline(always)]
-fn loses_count(reader: *mut Endpoint) {
-    // SAFETY: points into the map.
-    unsafe { store!(reader, aligned, 0) };
 }
 
 /// Not in line: what it keeps on the stack is none of the walk's.

@@ -134,7 +134,8 @@ async fn check_way(agent: &Agent, connection: &mut Connection, way: Way, losses:
     ensure!(is_exact(&behind) && is_whole(&behind), "two calls later: {behind:?}");
     let lost = times_lost(agent).await? - lost_before;
     ensure!(lost == losses, "track was lost {lost} times, not {losses}");
-    for Made { number, took_ns } in made {
+    // What is read by splice is told as read too late.
+    for Made { number, took_ns } in made.into_iter().filter(|_| way.read != Read::Splice) {
         let call = find(agent, number).await?;
         let sum_ns: u64 = call.iter().flat_map(phases).flatten().sum();
         ensure!(sum_ns <= took_ns + CLOCK_SLACK_NS, "a call of {took_ns} ns: {call:?}");
@@ -147,7 +148,6 @@ async fn check_way(agent: &Agent, connection: &mut Connection, way: Way, losses:
         return Ok(());
     }
     let call = call.context("the call is not told")?;
-    // Of what is read by splice it is not known when.
     ensure!(is_exact(&call) && (way.read == Read::Splice || is_whole(&call)), "{call:?}");
     Ok(())
 }
