@@ -117,9 +117,7 @@ async fn an_answer_that_is_being_written_when_its_client_goes_is_told() {
 /// An agent that watches this socket only.
 async fn start(directory: &Path, socket: &Path, mode: &str) -> Agent {
     let ports = Ports::free().unwrap();
-    let mut config = agent::config(&ports, socket, "http://127.0.0.1:1");
-    config["export"] = json!({}); // nothing leaves
-    config["enrich"] = json!({"runtime": "off"}); // the test's own connections only
+    let mut config = agent::config_of_own_connections(&ports, socket);
     config["capture"]["mode"] = json!(mode);
     let mut agent = Agent::start(directory, ports, &config).unwrap();
     let attached = agent.wait_until_attached().await.unwrap();
@@ -129,10 +127,9 @@ async fn start(directory: &Path, socket: &Path, mode: &str) -> Agent {
 
 /// Waits until a call is told to be over.
 async fn told(agent: &Agent, number: u32) -> CallEntry {
-    let traceparent = Some(http2::traceparent(number));
     loop {
-        let calls: Vec<CallEntry> = agent.get("/api/v1/calls").await.unwrap();
-        if let Some(call) = calls.into_iter().find(|call| call.traceparent == traceparent && call.is_over()) {
+        let call = agent.call(&http2::traceparent(number)).await.unwrap();
+        if let Some(call) = call.filter(CallEntry::is_over) {
             return call;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -32,9 +32,7 @@ async fn a_message_says_the_same_in_one_piece_and_in_two() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, events) = (directory.path().join("cri.sock"), directory.path().join("events"));
     let ports = Ports::free().unwrap();
-    let mut config = agent::config(&ports, &socket, "http://127.0.0.1:1");
-    config["export"] = json!({}); // nothing leaves
-    config["enrich"] = json!({"runtime": "off"}); // the test's own connection only
+    let mut config = agent::config_of_own_connections(&ports, &socket);
     config["capture"]["dump_events"] = json!(events);
     let mut agent = Agent::start(directory.path(), ports, &config).unwrap();
     agent.wait_until_attached().await.unwrap();

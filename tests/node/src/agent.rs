@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use spanlet::api::{CaptureState, Status};
+use spanlet::api::{CallEntry, CaptureState, Status};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -23,6 +23,14 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(180);
 /// The agent drains for at most 20 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What commands take that check one attach mode.
+#[derive(Debug, clap::Args)]
+pub struct ModeOption {
+    /// `capture.mode` of the agent
+    #[arg(long, default_value = "auto")]
+    pub capture_mode: String,
+}
 
 /// Where an agent listens.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +71,14 @@ pub fn config(ports: &Ports, cri_socket: &Path, upstream: &str) -> Value {
         "export": {"endpoint": upstream},
         "admin": {"listen": ports.admin},
     })
+}
+
+/// The same for the test's own connections only: nothing leaves, and no runtime is asked for its pods.
+pub fn config_of_own_connections(ports: &Ports, cri_socket: &Path) -> Value {
+    let mut config = config(ports, cri_socket, "");
+    config["export"] = json!({});
+    config["enrich"] = json!({"runtime": "off"});
+    config
 }
 
 impl Agent {
@@ -132,6 +148,12 @@ impl Agent {
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let body = get(self.ports.admin, path).await?;
         serde_json::from_slice(&body).with_context(|| format!("understand the answer to GET {path}"))
+    }
+
+    /// What it tells of the call with this `traceparent`, if anything.
+    pub async fn call(&self, traceparent: &str) -> Result<Option<CallEntry>> {
+        let calls: Vec<CallEntry> = self.get("/api/v1/calls").await?;
+        Ok(calls.into_iter().find(|call| call.traceparent.as_deref() == Some(traceparent)))
     }
 
     /// The text of `/metrics`.

@@ -17,13 +17,6 @@ use spanlet::exec::Exec;
 
 use crate::agent::{self, Agent, Ports};
 
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// `capture.mode` of the agent
-    #[arg(long, default_value = "auto")]
-    pub capture_mode: String,
-}
-
 /// From a process's end to its record.
 const TOLD_WITHIN: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

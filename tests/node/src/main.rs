@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use spanlet_node::agent::ModeOption;
 use spanlet_node::demo::{self, Demo};
 use spanlet_node::{execs, interruptible, replay, stopped, storm, upstream, ways};
 
@@ -35,9 +36,9 @@ enum Command {
     /// Run a pod on a real containerd (or replay one) beside spanlet, and print where its start spent its time
     Demo(demo::Options),
     /// Stand for a runtime, start processes, and compare what an agent saw of them
-    Execs(execs::Options),
+    Execs(ModeOption),
     /// Write to a socket and read from it in every way, and see that what the probes do not follow is counted
-    Ways(ways::Options),
+    Ways(ModeOption),
     /// Run an OTLP/gRPC backend that accepts, refuses or dies as standard input says
     Upstream(upstream::Options),
     /// One side of a replay; started by `replay`

@@ -20,13 +20,6 @@ use spanlet::api::CallEntry;
 use crate::agent::{self, Agent, Ports};
 use crate::http2;
 
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// `capture.mode` of the agent
-    #[arg(long, default_value = "auto")]
-    pub capture_mode: String,
-}
-
 const TOLD_WITHIN: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two calls, so that what is read of the second cannot be taken for the first's.
@@ -88,9 +81,7 @@ pub async fn check(capture_mode: &str) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let socket = directory.path().join("cri.sock");
     let ports = Ports::free()?;
-    let mut config = agent::config(&ports, &socket, "http://127.0.0.1:1");
-    config["export"] = json!({}); // nothing leaves
-    config["enrich"] = json!({"runtime": "off"}); // this connection only
+    let mut config = agent::config_of_own_connections(&ports, &socket);
     config["capture"]["mode"] = json!(capture_mode);
     let mut agent = Agent::start(directory.path(), ports, &config)?;
     let mode = agent.wait_until_attached().await?;
@@ -136,11 +127,11 @@ async fn check_way(agent: &Agent, connection: &mut Connection, way: Way, losses:
     ensure!(lost == losses, "track was lost {lost} times, not {losses}");
     // What is read by splice is told as read too late.
     for Made { number, took_ns } in made.into_iter().filter(|_| way.read != Read::Splice) {
-        let call = find(agent, number).await?;
+        let call = agent.call(&http2::traceparent(number)).await?;
         let sum_ns: u64 = call.iter().flat_map(phases).flatten().sum();
         ensure!(sum_ns <= took_ns + CLOCK_SLACK_NS, "a call of {took_ns} ns: {call:?}");
     }
-    let call = find(agent, first.number).await?;
+    let call = agent.call(&http2::traceparent(first.number)).await?;
     if losses > 0 {
         // It stays open, is told in part or not at all, by what of it was not walked.
         let is_told_in_part = |call: &CallEntry| call.lost_track && !is_whole(call) && call.status.unwrap_or(0) == 0;
@@ -169,17 +160,11 @@ async fn times_lost(agent: &Agent) -> Result<u64> {
     Ok(agent.status().await?.events.delivered.get("lost_track").copied().unwrap_or(0))
 }
 
-async fn find(agent: &Agent, number: u32) -> Result<Option<CallEntry>> {
-    let calls: Vec<CallEntry> = agent.get("/api/v1/calls").await?;
-    let traceparent = Some(http2::traceparent(number));
-    Ok(calls.into_iter().find(|call| call.traceparent == traceparent))
-}
-
 /// Waits until a call is told to be over.
 async fn told(agent: &Agent, Made { number, .. }: Made) -> Result<CallEntry> {
     let deadline = tokio::time::Instant::now() + TOLD_WITHIN;
     loop {
-        let call = find(agent, number).await?;
+        let call = agent.call(&http2::traceparent(number)).await?;
         if let Some(call) = call.as_ref().filter(|call| call.is_over()) {
             return Ok(call.clone());
         }
